@@ -1,0 +1,1 @@
+"""The outside world: providers, their protocols and their faults. Knows no database and no job."""

@@ -1,0 +1,33 @@
+"""Failures of the outside world, sorted by what the caller should do.
+
+A class exists because a caller acts differently on it. Messages carry ids, statuses and shapes, never a secret,
+a person or a body.
+"""
+
+
+class IntegrationError(Exception):
+    """Any failure of a provider."""
+
+
+class TransientError(IntegrationError):
+    """May work later: network, 5xx, a truncated or unreadable answer. Retried with backoff."""
+
+
+class RateLimited(IntegrationError):
+    """The provider told us to wait.
+
+    Args:
+        retry_after_s: seconds to wait, fractional, at least 0.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PermanentError(IntegrationError):
+    """Never will work as asked: 4xx, refused, out of contract. Not retried."""
+
+
+class CredentialsRejected(PermanentError):
+    """The account is cut off (401, revoked, expired): its owner must act. Not retried."""

@@ -1,0 +1,120 @@
+"""The settings: every variable starts with `FLEET_`; secrets may also be files. Only entry points read them."""
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    try:
+        url = make_url(value.get_secret_value())
+    except ArgumentError:
+        raise ValueError("must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
+    if url.get_backend_name() != "postgresql" or not url.database:
+        raise ValueError("must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://")):
+        raise ValueError("must start with redis:// or rediss://")
+    return value
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+
+
+class Settings(BaseSettings):
+    """What a process needs to know. Times are in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLEET_", env_file=".env", extra="ignore", hide_input_in_errors=True, frozen=True
+    )
+
+    database_url: DatabaseUrl
+    """Tenant work, as role fleet_worker; may go through PgBouncer in transaction mode."""
+    system_database_url: DatabaseUrl
+    """Ledger, relay, partitions, as role fleet_system; direct, because LISTEN and DETACH need a session."""
+    migration_database_url: DatabaseUrl | None = None
+    """`fleet-jobs migrate` only, as role fleet_migrator; direct."""
+    read_database_url: DatabaseUrl | None = None
+    """A read replica, as role fleet_readonly; the primary is read where this is absent."""
+
+    redis_url: RedisUrl
+    redis_key_prefix: str = "fleet:"
+    encryption_keys: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list)
+    """Keys of 32 bytes, base64, comma separated: the first encrypts, all decrypt. `fleet-jobs keygen` makes one."""
+    provider_origins: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    """Origins besides the providers' own that a connection may name, for a self-hosted or simulated provider."""
+
+    heartbeat_s: float = Field(2.0, gt=0)
+    rescue_after_s: float = Field(8.0, gt=0)
+    republish_after_s: float = Field(15.0, gt=0)
+    window: int = Field(64, ge=1)
+    """Published and unclaimed messages per queue: what a flushed Redis can delay."""
+    poll_s: float = Field(0.5, gt=0)
+    visibility_timeout_s: int = Field(1800, gt=0)
+    slice_s: float = Field(20.0, gt=0)
+    """How long one slice of a long job may take before it queues behind the other tenants."""
+
+    flower_port: int = Field(5555, ge=1, le=65535)
+    flower_user: str = "fleet"
+    flower_password: SecretStr | None = None
+    data_dir: Path = Path(".fleet")
+    """Where the embedded servers keep their data."""
+    log_format: Literal["console", "json"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in ("encryption_keys", "provider_origins"):
+            if isinstance(value := values.get(name), str):
+                values[name] = [part.strip() for part in value.split(",") if part.strip()]
+        return values
+
+    @model_validator(mode="after")
+    def _order_of_times(self) -> "Settings":
+        if self.rescue_after_s < 3 * self.heartbeat_s:
+            raise ValueError("rescue_after_s must be at least three times heartbeat_s")
+        return self
+
+
+class SettingsError(Exception):
+    """The environment is not usable; the message names each variable and what it must look like, never its value."""
+
+
+def load_settings() -> Settings:
+    """Read the environment, `.env` and `FLEET_SECRETS_DIR`.
+
+    Raises:
+        SettingsError: one line per variable that is missing or wrong.
+    """
+    try:
+        return Settings(_secrets_dir=os.environ.get("FLEET_SECRETS_DIR"))  # type: ignore[call-arg]
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = "_".join(["FLEET", *(str(part) for part in problem["loc"][:1])]).upper()
+            lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("; ".join(lines)) from None
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return load_settings()
+
+
+def exit_on_bad_settings(error: SettingsError) -> None:
+    """Say what is wrong in one line and leave with status 2."""
+    sys.stderr.write(f"fleet-jobs: bad settings: {error} (environment or .env)\n")
+    raise SystemExit(2)
