@@ -1,0 +1,215 @@
+"""The life of a run: every statement that the ledger makes.
+
+All times are the database's own (`clock_timestamp()`), so that no two machines' clocks are compared. Every statement
+is one transaction by itself unless its caller opened one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import UUID as PgUUID
+from sqlalchemy.sql.expression import TextClause, bindparam
+
+NO_TENANT = "'00000000-0000-0000-0000-000000000000'"
+
+
+def _sql(statement: str, *ids: str, **json: Any) -> TextClause:
+    binds = [bindparam(name, type_=ARRAY(PgUUID(as_uuid=True))) for name in ids]
+    return text(statement.replace("NO_TENANT", NO_TENANT)).bindparams(*binds)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A run as its worker sees it."""
+
+    id: UUID
+    job: str
+    tenant_id: UUID | None
+    args: dict[str, Any]
+    nominal_at: datetime | None
+    attempt: int
+    max_attempts: int
+    snoozes: int
+    counts: dict[str, int] | None
+    progress: dict[str, Any] | None
+    trace_context: str | None
+    now: datetime
+
+
+_CLAIM = _sql(
+    """
+    WITH mine AS (
+        SELECT r.id FROM job_runs r
+        WHERE r.id = ANY(:ids) AND r.state = 'pending' AND r.run_at <= clock_timestamp()
+          AND NOT EXISTS (SELECT FROM job_controls c
+                          WHERE c.kind = 'job' AND c.name = r.job OR c.kind = 'queue' AND c.name = r.queue)
+        ORDER BY r.id
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE job_runs r
+    SET state = 'running', claim_token = :token, worker_id = :worker_id, claimed_at = clock_timestamp(),
+        started_at = coalesce(r.started_at, clock_timestamp()), attempt = r.attempt + 1, published_at = NULL,
+        updated_at = clock_timestamp()
+    FROM mine WHERE r.id = mine.id
+    RETURNING r.id, r.job, r.tenant_id, r.args, r.nominal_at, r.attempt, r.max_attempts, r.snoozes, r.counts,
+              r.progress, r.trace_context, r.claimed_at
+    """,
+    "ids",
+)
+
+
+def claim(connection: Connection, ids: Sequence[UUID], token: UUID, worker_id: UUID) -> list[ClaimedRun]:
+    """Take the runs that are still pending and due; the rest were taken, cancelled or paused meanwhile."""
+    rows = connection.execute(_CLAIM, {"ids": list(ids), "token": token, "worker_id": worker_id})
+    return [ClaimedRun(*row) for row in rows]
+
+
+_FENCE = _sql(
+    """
+    SELECT id, cancel_requested_at IS NOT NULL FROM job_runs
+    WHERE id = ANY(:ids) AND claim_token = :token AND state = 'running'
+    ORDER BY id FOR NO KEY UPDATE
+    """,
+    "ids",
+)
+
+
+def fence(connection: Connection, ids: Sequence[UUID], token: UUID) -> dict[UUID, bool]:
+    """Hold the caller's claim until the transaction ends: nobody can rescue what commits here.
+
+    Returns:
+        The runs that are still the caller's, each with whether somebody asked to cancel it.
+    """
+    rows = connection.execute(_FENCE, {"ids": list(ids), "token": token})
+    return {row[0]: row[1] for row in rows}
+
+
+_SUCCEED = text(
+    """
+    UPDATE job_runs r
+    SET state = 'succeeded', finished_at = clock_timestamp(), claim_token = NULL, error = NULL,
+        counts = coalesce(u.counts, r.counts), updated_at = clock_timestamp()
+    FROM jsonb_to_recordset(:outcomes) AS u (id uuid, counts jsonb)
+    WHERE r.id = u.id AND r.claim_token = :token AND r.state = 'running'
+    """
+).bindparams(bindparam("outcomes", type_=JSONB))
+_SUCCEED_ALIKE = _sql(
+    """
+    UPDATE job_runs SET state = 'succeeded', finished_at = clock_timestamp(), claim_token = NULL, error = NULL,
+        updated_at = clock_timestamp()
+    WHERE id = ANY(:ids) AND claim_token = :token AND state = 'running'
+    """,
+    "ids",
+)
+
+
+def succeed(connection: Connection, counts: dict[UUID, dict[str, int] | None], token: UUID) -> int:
+    """Finish runs, each with its counts; None keeps what it counted before. Returns how many were still the caller's."""
+    if not any(counts.values()):
+        return connection.execute(_SUCCEED_ALIKE, {"ids": list(counts), "token": token}).rowcount
+    outcomes = [{"id": str(run_id), "counts": run_counts} for run_id, run_counts in counts.items()]
+    return connection.execute(_SUCCEED, {"outcomes": outcomes, "token": token}).rowcount
+
+
+_FINISH = text(
+    """
+    UPDATE job_runs
+    SET state = :state, finished_at = clock_timestamp(), claim_token = NULL, error = coalesce(:error, error),
+        updated_at = clock_timestamp()
+    WHERE id = :id AND claim_token = :token AND state = 'running'
+    """
+).bindparams(bindparam("error", type_=JSONB(none_as_null=True)))
+
+
+def finish(connection: Connection, run_id: UUID, token: UUID, state: str, error: dict[str, str] | None) -> bool:
+    """End a run as `failed`, `cancelled` or `skipped`. False means that it was no longer the caller's."""
+    values = {"id": run_id, "token": token, "state": state, "error": error}
+    return connection.execute(_FINISH, values).rowcount == 1
+
+
+_POSTPONE = text(
+    """
+    UPDATE job_runs
+    SET state = CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END,
+        finished_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE clock_timestamp() END,
+        claim_token = NULL, published_at = NULL,
+        run_at = clock_timestamp() + make_interval(secs => :delay_s),
+        attempt = attempt - CASE WHEN :costs_a_try THEN 0 ELSE 1 END,
+        snoozes = snoozes + CASE WHEN :costs_a_try THEN 0 ELSE 1 END,
+        rescues = CASE WHEN :progressed THEN 0 ELSE rescues END,
+        counts = coalesce(:counts, counts), progress = coalesce(:progress, progress),
+        error = CASE WHEN :progressed THEN NULL ELSE coalesce(:error, error) END,
+        updated_at = clock_timestamp()
+    WHERE id = :id AND claim_token = :token AND state = 'running'
+    """
+).bindparams(*(bindparam(name, type_=JSONB(none_as_null=True)) for name in ("error", "counts", "progress")))
+
+
+def postpone(
+    connection: Connection,
+    run_id: UUID,
+    token: UUID,
+    *,
+    delay_s: float,
+    costs_a_try: bool,
+    error: dict[str, str] | None = None,
+    counts: dict[str, int] | None = None,
+    progress: dict[str, Any] | None = None,
+    progressed: bool = False,
+) -> bool:
+    """Put a run back to pending: a retry, a snooze, or the next slice (`progressed`). False: no longer the caller's."""
+    values = {
+        "id": run_id,
+        "token": token,
+        "delay_s": delay_s,
+        "costs_a_try": costs_a_try,
+        "error": error,
+        "counts": counts,
+        "progress": progress,
+        "progressed": progressed,
+    }
+    return connection.execute(_POSTPONE, values).rowcount == 1
+
+
+_REPORT = text(
+    """
+    UPDATE job_runs SET counts = :counts, progress = :progress, rescues = 0, updated_at = clock_timestamp()
+    WHERE id = :id AND claim_token = :token AND state = 'running'
+    """
+).bindparams(bindparam("counts", type_=JSONB(none_as_null=True)), bindparam("progress", type_=JSONB(none_as_null=True)))
+
+
+def report(
+    connection: Connection, run_id: UUID, token: UUID, counts: dict[str, int], progress: dict[str, Any] | None
+) -> bool:
+    """Write how far a run has come, in the transaction of what it did. False: no longer the caller's."""
+    values = {"id": run_id, "token": token, "counts": counts, "progress": progress}
+    return connection.execute(_REPORT, values).rowcount == 1
+
+
+_BEAT = _sql(
+    """
+    INSERT INTO worker_heartbeats (id, host, pid, name, active) VALUES (:id, :host, :pid, :name, :active)
+    ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp(), active = excluded.active
+    """,
+    "active",
+)
+
+
+def beat(connection: Connection, worker_id: UUID, host: str, pid: int, name: str, active: Sequence[UUID]) -> None:
+    """Say that a worker process lives, and which claims it is working on."""
+    values = {"id": worker_id, "host": host, "pid": pid, "name": name, "active": list(active)}
+    connection.execute(_BEAT, values)
+
+
+_STOP = text("UPDATE worker_heartbeats SET stopped_at = clock_timestamp(), active = '{}' WHERE id = :id")
+
+
+def stop_worker(connection: Connection, worker_id: UUID) -> None:
+    """Say that a worker process leaves in order: what it has not finished goes back at once and costs nothing."""
+    connection.execute(_STOP, {"id": worker_id})
