@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PgUUID
 from sqlalchemy.sql.expression import bindparam
 
@@ -20,7 +20,6 @@ class DueRun:
     """A run to publish. `alone` after a rescue: it may be the one that killed its batch."""
 
     id: UUID
-    job: str
     tenant: str | None
     alone: bool
 
@@ -31,12 +30,12 @@ _TAKE = text(
     f"""
     WITH RECURSIVE lanes AS (
         (SELECT priority, coalesce(tenant_id, {_NIL}) AS lane FROM job_runs
-         WHERE queue = :queue AND state = 'pending' AND published_at IS NULL
+         WHERE job = :job AND state = 'pending' AND published_at IS NULL
          ORDER BY priority, coalesce(tenant_id, {_NIL}) LIMIT 1)
         UNION ALL
         SELECT next.priority, next.lane FROM lanes, LATERAL (
             SELECT r.priority, coalesce(r.tenant_id, {_NIL}) AS lane FROM job_runs r
-            WHERE r.queue = :queue AND r.state = 'pending' AND r.published_at IS NULL
+            WHERE r.job = :job AND r.state = 'pending' AND r.published_at IS NULL
               AND (r.priority, coalesce(r.tenant_id, {_NIL})) > (lanes.priority, lanes.lane)
             ORDER BY r.priority, coalesce(r.tenant_id, {_NIL}) LIMIT 1) next
     ),
@@ -45,9 +44,9 @@ _TAKE = text(
                row_number() OVER (PARTITION BY lanes.priority, lanes.lane ORDER BY candidate.run_at) AS turn
         FROM lanes, LATERAL (
             SELECT r.id, r.run_at FROM job_runs r
-            WHERE r.queue = :queue AND r.state = 'pending' AND r.published_at IS NULL
+            WHERE r.job = :job AND r.state = 'pending' AND r.published_at IS NULL
               AND r.priority = lanes.priority AND coalesce(r.tenant_id, {_NIL}) = lanes.lane
-              AND r.run_at <= clock_timestamp() AND NOT r.job = ANY(:paused)
+              AND r.run_at <= clock_timestamp()
             ORDER BY r.run_at LIMIT :wanted) candidate
     ),
     next AS (SELECT id, priority, turn, run_at FROM turns ORDER BY priority, turn, run_at LIMIT :wanted),
@@ -59,30 +58,52 @@ _TAKE = text(
     published AS (
         UPDATE job_runs r SET published_at = clock_timestamp(), publishes = r.publishes + 1
         FROM taken WHERE r.id = taken.id
-        RETURNING r.id, r.job, r.tenant_id, r.rescues > 0 AS alone
+        RETURNING r.id, r.tenant_id, r.rescues > 0 AS alone
     )
-    SELECT p.id, p.job, t.slug, p.alone
+    SELECT p.id, t.slug, p.alone
     FROM published p JOIN next n ON n.id = p.id LEFT JOIN tenants t ON t.id = p.tenant_id
     ORDER BY n.priority, n.turn, n.run_at
     """
-).bindparams(bindparam("paused", type_=ARRAY(TEXT)))
+)
 
 
-def take_due(connection: Connection, queue: str, wanted: int, paused_jobs: Sequence[str]) -> list[DueRun]:
-    """Mark up to `wanted` due runs of a queue as published, tenants in turn, and return them in that order."""
-    rows = connection.execute(_TAKE, {"queue": queue, "wanted": wanted, "paused": list(paused_jobs)})
+def take_due(connection: Connection, job: str, wanted: int) -> list[DueRun]:
+    """Mark up to `wanted` due runs of a job as published, tenants in turn, and return them in that order."""
+    rows = connection.execute(_TAKE, {"job": job, "wanted": wanted})
     return [DueRun(*row) for row in rows]
+
+
+_WAITING = text(
+    """
+    WITH RECURSIVE jobs AS (
+        (SELECT job FROM job_runs WHERE state = 'pending' AND published_at IS NULL ORDER BY job LIMIT 1)
+        UNION ALL
+        SELECT next.job FROM jobs, LATERAL (
+            SELECT r.job FROM job_runs r
+            WHERE r.state = 'pending' AND r.published_at IS NULL AND r.job > jobs.job ORDER BY r.job LIMIT 1) next
+    )
+    SELECT job FROM jobs WHERE NOT EXISTS (
+        SELECT FROM job_controls c JOIN job_definitions d ON c.kind = 'job' AND c.name = d.job
+                                                          OR c.kind = 'queue' AND c.name = d.queue
+        WHERE d.job = jobs.job)
+    """
+)
+
+
+def list_waiting_jobs(connection: Connection) -> list[str]:
+    """Return the jobs, not paused, that have runs waiting to be published, due or not yet."""
+    return list(connection.execute(_WAITING).scalars())
 
 
 _OUTSTANDING = text(
     """
-    SELECT queue, count(*) FROM job_runs WHERE state = 'pending' AND published_at IS NOT NULL GROUP BY queue
+    SELECT job, count(*) FROM job_runs WHERE state = 'pending' AND published_at IS NOT NULL GROUP BY job
     """
 )
 
 
 def count_outstanding(connection: Connection) -> dict[str, int]:
-    """Count what is published and not yet claimed, by queue."""
+    """Count what is published and not yet claimed, by job."""
     return {row[0]: row[1] for row in connection.execute(_OUTSTANDING)}
 
 
@@ -168,12 +189,6 @@ def server_age_s(connection: Connection) -> float:
     """Return for how long the server has been up, seconds: just after a restart every worker looks silent."""
     age = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8")
     return float(connection.execute(age).scalar_one())
-
-
-def list_paused(connection: Connection) -> tuple[list[str], list[str]]:
-    """Return the paused jobs and the paused queues."""
-    rows = connection.execute(text("SELECT kind, name FROM job_controls")).all()
-    return [n for k, n in rows if k == "job"], [n for k, n in rows if k == "queue"]
 
 
 _BURY = text(

@@ -66,11 +66,11 @@ def upgrade() -> None:
         ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
                 autovacuum_vacuum_cost_delay = 0);
 
-        -- What the relay takes next: by queue and priority, then a few of each tenant in turn, oldest first.
+        -- What the relay takes next: by job and priority, then a few of each tenant in turn, oldest first.
         CREATE INDEX ix_job_runs_due ON job_runs
-            (queue, priority, coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'), run_at)
+            (job, priority, coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'), run_at)
             WHERE state = 'pending' AND published_at IS NULL;
-        CREATE INDEX ix_job_runs_published ON job_runs (queue, published_at)
+        CREATE INDEX ix_job_runs_published ON job_runs (job, published_at)
             WHERE state = 'pending' AND published_at IS NOT NULL;
         CREATE INDEX ix_job_runs_running ON job_runs (worker_id) WHERE state = 'running';
         CREATE INDEX ix_job_runs_dead ON job_runs (job, finished_at) WHERE state = 'failed';
@@ -207,6 +207,9 @@ BEGIN
             CASE WHEN tenant IS NULL THEN 'missing, the job is for one tenant'
                  ELSE 'not taken, the job is for the whole platform' END
             USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF tenant IS NOT NULL AND NOT EXISTS (SELECT FROM tenants t WHERE t.id = tenant AND t.deleted_at IS NULL) THEN
+        RAISE EXCEPTION '%: tenant_id: no such tenant', name USING ERRCODE = 'invalid_parameter_value';
     END IF;
     RETURN definition;
 END $$;

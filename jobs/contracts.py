@@ -1,0 +1,70 @@
+"""The typed arguments of every job, derived from its signature: checked at each door, and always before it runs.
+
+Arguments are ids, ISO dates, small numbers and words: the row may have changed meanwhile, so a job reads it.
+"""
+
+import inspect
+from collections.abc import Callable
+from datetime import date, datetime
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import msgspec
+
+from jobs.outcomes import InvalidArguments
+
+_WORDS: dict[Any, str] = {
+    UUID: "uuid",
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    date: "date",
+    datetime: "datetime",
+}
+
+
+class Contract:
+    """What a job takes beside its run."""
+
+    def __init__(self, job: str, function: Callable[..., Any]) -> None:
+        hints = get_type_hints(function)
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        self.job = job
+        self.parameters = {
+            p.name: {"type": _word(job, p.name, hints[p.name]), "required": p.default is inspect.Parameter.empty}
+            for p in parameters
+        }
+        fields = [
+            (p.name, hints[p.name]) if p.default is inspect.Parameter.empty else (p.name, hints[p.name], p.default)
+            for p in parameters
+        ]
+        self._struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+
+    def parse(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments with their types.
+
+        Raises:
+            InvalidArguments: the first field that is missing, unknown or of the wrong shape.
+        """
+        if not self.parameters and not args:
+            return {}
+        try:
+            parsed = msgspec.convert(args, self._struct)
+        except msgspec.ValidationError as error:
+            raise InvalidArguments(f"{self.job}: {_readable(str(error))}") from None
+        return {name: getattr(parsed, name) for name in self.parameters}
+
+
+def _word(job: str, name: str, hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    if hint not in _WORDS:
+        raise TypeError(f"{job}: {name}: an argument is one of {sorted(_WORDS.values())}")
+    return _WORDS[hint]
+
+
+def _readable(message: str) -> str:
+    problem, found, path = message.partition(" - at `$.")
+    return f"{path.rstrip('`')}: {problem}" if found else problem

@@ -1,0 +1,53 @@
+"""What one process holds: its pool of database connections, its heartbeat. Made at first use, anew after a fork."""
+
+import os
+from typing import TYPE_CHECKING
+
+from db.engine import Database
+from jobs.settings import get_settings
+
+if TYPE_CHECKING:
+    from jobs.heartbeat import Heartbeat
+
+_database: Database | None = None
+_heartbeat: "Heartbeat | None" = None
+
+
+def get_database() -> Database:
+    """Return the database of this process."""
+    global _database
+    if _database is None:
+        settings = get_settings()
+        _database = Database(
+            settings.database_url.get_secret_value(),
+            settings.system_database_url.get_secret_value(),
+            settings.read_database_url.get_secret_value() if settings.read_database_url else None,
+        )
+    return _database
+
+
+def get_heartbeat() -> "Heartbeat":
+    """Return the heartbeat of this process, beating."""
+    global _heartbeat
+    if _heartbeat is None:
+        from jobs.heartbeat import Heartbeat
+
+        _heartbeat = Heartbeat(get_database(), get_settings().heartbeat_s)
+        _heartbeat.start()
+    return _heartbeat
+
+
+def leave() -> None:
+    """Leave in order: what this process still holds goes back to pending at once."""
+    if _heartbeat is not None:
+        _heartbeat.stop()
+
+
+def _after_fork() -> None:
+    global _database, _heartbeat
+    if _database is not None:
+        _database.forget()
+    _database = _heartbeat = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
