@@ -1,0 +1,263 @@
+"""The servers that the whole test run shares, and the databases that each test gets of them."""
+
+import importlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from jobs.embedded.postgres import EmbeddedPostgres
+from jobs.embedded.valkey import EmbeddedValkey
+
+ROLES = ("fleet_owner", "fleet_migrator", "fleet_worker", "fleet_system", "fleet_app", "fleet_readonly")
+BOOTSTRAP_LOCK = 7_270_001  # roles are rows of the whole cluster: two who alter one fail
+FAST_AND_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def make_passwords() -> dict[str, str]:
+    """Return a password per role: roles belong to the cluster, so every database of a run shares them."""
+    return {role: secrets.token_urlsafe(16) for role in ROLES}
+
+
+@dataclass(frozen=True)
+class Database:
+    """The URLs of one database, one per role; `admin_url` is the superuser's."""
+
+    admin_url: str
+    passwords: dict[str, str] = field(repr=False)
+
+    def _url(self, role: str) -> str:
+        url = make_url(self.admin_url).set(username=role, password=self.passwords[role])
+        return url.render_as_string(hide_password=False)
+
+    @property
+    def name(self) -> str:
+        return str(make_url(self.admin_url).database)
+
+    @property
+    def migrator_url(self) -> str:
+        return self._url("fleet_migrator")
+
+    @property
+    def worker_url(self) -> str:
+        return self._url("fleet_worker")
+
+    @property
+    def system_url(self) -> str:
+        return self._url("fleet_system")
+
+    @property
+    def app_url(self) -> str:
+        return self._url("fleet_app")
+
+    @property
+    def readonly_url(self) -> str:
+        return self._url("fleet_readonly")
+
+    def bootstrap_and_migrate(self) -> None:
+        """Make the roles, grant them their rights here, and bring the schema to its newest version."""
+        _project_function("db.roles", "bootstrap")(self.admin_url, self.passwords)
+        _project_function("db.migrate", "upgrade")(self.migrator_url)
+
+    def grant(self) -> None:
+        """Grant the rights on the database itself, which a copy does not take over from its template."""
+        _project_function("db.roles", "bootstrap")(self.admin_url, {})
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A cluster that tests share; `run` sets the databases of one test run apart from another's."""
+
+    admin_url: str
+    run: str
+    passwords: dict[str, str] = field(repr=False)
+
+    def database(self, name: str) -> Database:
+        """Return the URLs of a database of this cluster."""
+        url = make_url(self.admin_url).set(database=name)
+        return Database(url.render_as_string(hide_password=False), self.passwords)
+
+    @contextmanager
+    def fresh_database(self) -> Iterator[Database]:
+        """Copy the migrated template, and drop the copy afterwards even when somebody is still connected."""
+        name = f"fleet_{uuid4().hex[:16]}"
+        template = self._template()
+        with psycopg.connect(self.admin_url, autocommit=True) as admin:
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            admin.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+            admin.execute("SELECT pg_advisory_lock(%s)", (BOOTSTRAP_LOCK,))
+            self.database(name).grant()
+        database = self.database(name)
+        try:
+            yield database
+        finally:
+            self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """Drop a database with all its sessions."""
+        with psycopg.connect(self.admin_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def drop_template(self) -> None:
+        """Forget this run's template, where the cluster outlives the run."""
+        self.drop(self._template_name)
+
+    @property
+    def _template_name(self) -> str:
+        return f"fleet_template_{self.run}"
+
+    def _template(self) -> str:
+        """Return the template's name, migrating it once per run: the first worker does, the others wait."""
+        name = self._template_name
+        with psycopg.connect(self.admin_url, autocommit=True) as admin:
+            admin.execute("SELECT pg_advisory_lock(%s)", (BOOTSTRAP_LOCK,))
+            if admin.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+                making = f"{name}_making"
+                self.drop(making)
+                admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(making)))
+                self.database(making).bootstrap_and_migrate()
+                rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+                admin.execute(rename.format(sql.Identifier(making), sql.Identifier(name)))
+        return name
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A Valkey or Redis that tests share; `url` is that of logical database 0."""
+
+    url: str = field(repr=False)
+
+    def database_url(self, number: int) -> str:
+        """Return the URL of a logical database."""
+        return make_url(self.url).set(database=str(number)).render_as_string(hide_password=False)
+
+
+@dataclass
+class SharedServers:
+    """The servers of one run, started when first wanted by the process that owns them."""
+
+    admin_url: str | None
+    redis_url: str | None
+    timescaledb_url: str | None = None
+    run: str = field(default_factory=lambda: uuid4().hex[:8])
+    passwords: dict[str, str] = field(default_factory=make_passwords)
+    _started: list[EmbeddedPostgres | EmbeddedValkey] = field(default_factory=list)
+    _directory: Path | None = None
+
+    def for_worker(self) -> dict[str, Any]:
+        """Start what is not running and return what another process needs to use it."""
+        return {
+            "postgres": asdict(self.postgres()),
+            "redis": asdict(self.redis()),
+            "timescaledb_url": self.timescaledb_url,
+        }
+
+    @classmethod
+    def from_controller(cls, given: dict[str, Any]) -> "SharedServers":
+        """Return the controller's servers as a worker sees them."""
+        postgres = given["postgres"]
+        return cls(
+            admin_url=postgres["admin_url"],
+            redis_url=given["redis"]["url"],
+            timescaledb_url=given["timescaledb_url"],
+            run=postgres["run"],
+            passwords=postgres["passwords"],
+        )
+
+    def postgres(self) -> PostgresServer:
+        """Return the shared cluster."""
+        if self.admin_url is None:
+            server = EmbeddedPostgres(self._home() / "postgres", settings=FAST_AND_FORGETFUL)
+            server.start()
+            self._started.append(server)
+            self.admin_url = server.admin_url
+        return PostgresServer(self.admin_url, self.run, self.passwords)
+
+    def timescaledb(self) -> PostgresServer:
+        """Return the cluster with TimescaleDB, or skip the test."""
+        if self.timescaledb_url is None:
+            pytest.skip("FLEET_TEST_TIMESCALEDB_URL is not set: no cluster with TimescaleDB")
+        return PostgresServer(self.timescaledb_url, self.run, self.passwords)
+
+    def redis(self) -> RedisServer:
+        """Return the shared Valkey."""
+        if self.redis_url is None:
+            server = EmbeddedValkey(self._home() / "valkey")
+            server.start()
+            self._started.append(server)
+            self.redis_url = server.url
+        return RedisServer(self.redis_url)
+
+    def stop(self) -> None:
+        """Stop what this process started; drop the templates where the cluster lives on."""
+        owns_postgres = any(isinstance(server, EmbeddedPostgres) for server in self._started)
+        if self.admin_url is not None and not owns_postgres:
+            PostgresServer(self.admin_url, self.run, self.passwords).drop_template()
+        if self.timescaledb_url is not None:
+            PostgresServer(self.timescaledb_url, self.run, self.passwords).drop_template()
+        for server in self._started:
+            server.stop()
+        if self._directory is not None:
+            shutil.rmtree(self._directory)
+
+    def _home(self) -> Path:
+        if self._directory is None:
+            self._directory = passable_directory()
+        return self._directory
+
+
+def passable_directory() -> Path:
+    """Make a directory outside pytest's own, closed to the user that PostgreSQL becomes under root."""
+    directory = Path(tempfile.mkdtemp(prefix="fleet-jobs-tests-"))
+    directory.chmod(0o711)
+    return directory
+
+
+@dataclass
+class PrivateServers:
+    """Servers of one test, to be killed and started again; `database` is in `postgres`."""
+
+    postgres: EmbeddedPostgres
+    valkey: EmbeddedValkey
+    database: Database
+
+    @property
+    def redis_url(self) -> str:
+        return self.valkey.url
+
+
+@contextmanager
+def private_servers() -> Iterator[PrivateServers]:
+    """Start, bootstrap and migrate servers that nobody else uses."""
+    directory = passable_directory()
+    postgres = EmbeddedPostgres(directory / "postgres", settings=FAST_AND_FORGETFUL)
+    valkey = EmbeddedValkey(directory / "valkey")
+    try:
+        postgres.start()
+        valkey.start()
+        with psycopg.connect(postgres.admin_url, autocommit=True) as admin:
+            admin.execute("CREATE DATABASE fleet")
+        database = Database(postgres.admin_url_of("fleet"), make_passwords())
+        database.bootstrap_and_migrate()
+        yield PrivateServers(postgres, valkey, database)
+    finally:
+        postgres.stop()
+        valkey.stop()
+        shutil.rmtree(directory)
+
+
+def _project_function(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        pytest.fail(f"{module}.{name} is not there: {error}", pytrace=False)
