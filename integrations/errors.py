@@ -1,7 +1,7 @@
 """Failures of the outside world, sorted by what the caller should do.
 
-A class exists because a caller acts differently on it. Messages carry ids, statuses and shapes, never a secret,
-a person or a body.
+A class exists because a caller acts differently on it. Messages carry ids, statuses and shapes, never a
+secret, a person or a body.
 """
 
 
@@ -13,7 +13,7 @@ class TransientError(IntegrationError):
     """May work later: network, 5xx, a truncated or unreadable answer. Retried with backoff."""
 
 
-class RateLimited(IntegrationError):
+class RateLimited(IntegrationError):  # noqa: N818
     """The provider told us to wait.
 
     Args:
@@ -29,5 +29,5 @@ class PermanentError(IntegrationError):
     """Never will work as asked: 4xx, refused, out of contract. Not retried."""
 
 
-class CredentialsRejected(PermanentError):
+class CredentialsRejected(PermanentError):  # noqa: N818
     """The account is cut off (401, revoked, expired): its owner must act. Not retried."""

@@ -1,7 +1,7 @@
 """The contract that every telematics provider fulfils, and the records it yields.
 
-Everything behind this contract is in our units and in UTC: km/h, km, hours, percent (0 to 100), degrees (WGS 84).
-A provider yields *readings*; what we store of them are *points*.
+Everything behind this contract is in our units and in UTC: km/h, km, hours, percent (0 to 100), degrees
+(WGS 84). A provider yields *readings*; what we store of them are *points*.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,9 @@ class Device(msgspec.Struct, frozen=True, gc=False):
 class Reading(msgspec.Struct, frozen=True, gc=False):
     """What a device reported for one instant; None means the provider did not say.
 
-    Several stats of one device at one instant are one reading. `latitude` and `longitude` come together or not at all.
-    `engine_state` is one of `off`, `on`, `idle`. `raw` is JSON text of what the provider said beyond these columns.
+    Several stats of one device at one instant are one reading. `latitude` and `longitude` come together or
+    not at all. `engine_state` is one of `off`, `on`, `idle`. `raw` is JSON text of what the provider said
+    beyond these columns.
     """
 
     device_id: str
@@ -47,8 +48,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 class Rejected(msgspec.Struct, frozen=True, gc=False):
     """One unreadable record, kept aside with its reason while the rest of its page goes on.
 
-    `reason` is a constant word (`latitude_out_of_range`, `time_missing`, `time_in_future`, `wrong_type` ...), `field` the
-    path in the provider's record, `payload` the provider's own JSON text, cut to 4 KiB.
+    `reason` is a constant word (`latitude_out_of_range`, `time_missing`, `time_in_future`, `wrong_type` ...),
+    `field` the path in the provider's record, `payload` the provider's own JSON text, cut to 4 KiB.
     """
 
     reason: str
@@ -60,8 +61,8 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 class Page(msgspec.Struct, frozen=True):
     """One answer of a feed.
 
-    `cursor` is where to go on after this page has been stored; None where the feed has no more pages and no cursor.
-    `has_more` says whether another page can be had at once. Readings are oldest first per device.
+    `cursor` is where to go on after this page has been stored; None where the feed has no more pages and no
+    cursor. `has_more` says whether another page can be had at once. Readings are oldest first per device.
     """
 
     readings: Sequence[Reading]
@@ -94,11 +95,11 @@ class TelematicsProvider(Protocol):
         ...
 
     def read_snapshot(self, feed: str, cursor: str | None) -> Page:
-        """Return one page of the latest values of the stats that `feed` covers; the cursor pages within the snapshot."""
+        """Return one page of the latest values of the stats of `feed`; `cursor` pages within them."""
         ...
 
     def read_feed(self, feed: str, cursor: str | None) -> Page:
-        """Return what has been reported since `cursor`; None asks for the last known values and the first cursor."""
+        """Return what came since `cursor`; None asks for the last known values and the first cursor."""
         ...
 
     def close(self) -> None:

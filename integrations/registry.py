@@ -1,0 +1,77 @@
+"""Which providers there are. A new one is a folder and a line."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from integrations.errors import CredentialsRejected, PermanentError
+from integrations.http import HttpSession, HttpSettings
+from integrations.samsara import ORIGINS as SAMSARA_ORIGINS
+from integrations.samsara import Samsara
+from integrations.telematics import TelematicsProvider
+
+Credentials = Mapping[str, str]
+
+
+class Provider(NamedTuple):
+    """How to open an account at a provider; `origins` are its own, the first is the default."""
+
+    origins: tuple[str, ...]
+    open: Callable[[HttpSession, Credentials, str], TelematicsProvider]
+
+
+PROVIDERS: dict[str, Provider] = {
+    "samsara": Provider(SAMSARA_ORIGINS, lambda http, keys, url: Samsara(http, _key(keys, "token"), url)),
+}
+
+
+def open_provider(
+    provider: str, credentials: Credentials, base_url: str | None = None, settings: HttpSettings | None = None
+) -> TelematicsProvider:
+    """Return a provider that reads one account; the caller has checked `base_url` and closes it.
+
+    Raises:
+        PermanentError: no such provider. CredentialsRejected: a credential is missing.
+    """
+    entry = _entry(provider)
+    return entry.open(HttpSession(settings), credentials, base_url or entry.origins[0])
+
+
+def check_origin(provider: str, base_url: str, allowed_extra_origins: Collection[str] = ()) -> None:
+    """Refuse a base URL that is neither the provider's own nor allowed by the operator.
+
+    A tenant chooses the base URL and we send a token there, from inside our network: only exact origins pass, a
+    scheme, host and port without user, path, query or fragment.
+
+    Raises:
+        PermanentError: not allowed, or no such provider.
+    """
+    origin = _origin(base_url)
+    allowed = {_origin(known) for known in (*_entry(provider).origins, *allowed_extra_origins)}
+    if origin is None or origin not in allowed:
+        raise PermanentError(f"{provider}: the base URL is not an allowed origin")
+
+
+def _entry(provider: str) -> Provider:
+    if provider not in PROVIDERS:
+        raise PermanentError(f"no such provider: {provider[:64]!r}")
+    return PROVIDERS[provider]
+
+
+def _key(credentials: Credentials, name: str) -> str:
+    if not credentials.get(name):
+        raise CredentialsRejected(f"the credential {name!r} is missing")
+    return credentials[name]
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port of a bare origin, None when it is anything else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment or "?" in url or "#" in url)
+    if not parts.hostname or "@" in parts.netloc or "\\" in url or not is_bare:
+        return None
+    return parts.scheme, parts.hostname, port
