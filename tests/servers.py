@@ -1,6 +1,7 @@
 """The servers that the whole test run shares, and the databases that each test gets of them."""
 
 import importlib
+import os
 import secrets
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from jobs.embedded.valkey import EmbeddedValkey
 
 ROLES = ("fleet_owner", "fleet_migrator", "fleet_worker", "fleet_system", "fleet_app", "fleet_readonly")
 BOOTSTRAP_LOCK = 7_270_001  # roles are rows of the whole cluster: two who alter one fail
+MEMORY, ROOMY_BYTES, PREFIX = Path("/dev/shm"), 2 * 1024**3, "fleet-jobs-tests-"
 FAST_AND_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -93,7 +95,7 @@ class PostgresServer:
         name = f"fleet_{uuid4().hex[:16]}"
         template = self._template()
         with psycopg.connect(self.admin_url, autocommit=True) as admin:
-            create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
             admin.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
             admin.execute("SELECT pg_advisory_lock(%s)", (BOOTSTRAP_LOCK,))
             self.database(name).grant()
@@ -217,8 +219,18 @@ class SharedServers:
 
 
 def passable_directory() -> Path:
-    """Make a directory outside pytest's own, closed to the user that PostgreSQL becomes under root."""
-    directory = Path(tempfile.mkdtemp(prefix="fleet-jobs-tests-"))
+    """Make a directory outside pytest's own, closed to the user that PostgreSQL becomes under root.
+
+    In memory where there is enough of it: a database is made in 30 ms there, in 500 ms on a common disk. What
+    killed test runs left there is removed.
+    """
+    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOMY_BYTES
+    root = MEMORY if roomy else Path(tempfile.gettempdir())
+    for old in root.glob(f"{PREFIX}*"):
+        owner = old.name.removeprefix(PREFIX).partition("-")[0]
+        if old.stat().st_uid == os.geteuid() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
     directory.chmod(0o711)
     return directory
 
