@@ -1,6 +1,7 @@
 """What one process holds: its pool of database connections, its heartbeat. Made at first use, anew after a fork."""
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from db.engine import Database
@@ -9,6 +10,7 @@ from jobs.settings import get_settings
 if TYPE_CHECKING:
     from jobs.heartbeat import Heartbeat
 
+_lock = threading.RLock()  # threads of one pool start together
 _database: Database | None = None
 _heartbeat: "Heartbeat | None" = None
 
@@ -16,25 +18,27 @@ _heartbeat: "Heartbeat | None" = None
 def get_database() -> Database:
     """Return the database of this process."""
     global _database
-    if _database is None:
-        settings = get_settings()
-        _database = Database(
-            settings.database_url.get_secret_value(),
-            settings.system_database_url.get_secret_value(),
-            settings.read_database_url.get_secret_value() if settings.read_database_url else None,
-        )
-    return _database
+    with _lock:
+        if _database is None:
+            settings = get_settings()
+            _database = Database(
+                settings.database_url.get_secret_value(),
+                settings.system_database_url.get_secret_value(),
+                settings.read_database_url.get_secret_value() if settings.read_database_url else None,
+            )
+        return _database
 
 
 def get_heartbeat() -> "Heartbeat":
     """Return the heartbeat of this process, beating."""
     global _heartbeat
-    if _heartbeat is None:
-        from jobs.heartbeat import Heartbeat
+    with _lock:
+        if _heartbeat is None:
+            from jobs.heartbeat import Heartbeat
 
-        _heartbeat = Heartbeat(get_database(), get_settings().heartbeat_s)
-        _heartbeat.start()
-    return _heartbeat
+            _heartbeat = Heartbeat(get_database(), get_settings().heartbeat_s)
+            _heartbeat.start()
+        return _heartbeat
 
 
 def leave() -> None:
@@ -44,7 +48,8 @@ def leave() -> None:
 
 
 def _after_fork() -> None:
-    global _database, _heartbeat
+    global _database, _heartbeat, _lock
+    _lock = threading.RLock()
     if _database is not None:
         _database.forget()
     _database = _heartbeat = None
