@@ -127,7 +127,9 @@ class DirectoryLock:
         if self._fd is not None:
             return
         try:
-            self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            if not self._directory.exists():
+                self._directory.mkdir(parents=True, exist_ok=True)
+                self._directory.chmod(0o711)  # whatever the umask: PostgreSQL passes through as another user
             fd = os.open(self._directory / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise EmbeddedServerError(f"cannot write to {self._directory}: {error.strerror}") from error
