@@ -6,6 +6,8 @@ PYTHON ?= python3
 UV := $(or $(shell uv --version 2>/dev/null | awk '{split($$2, v, "."); if (v[1] > 0 || v[2] >= 9) print "uv"}'),.uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 
+# Trust what this machine trusts: the certificate of a company's proxy is not in uv's own list.
+export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
