@@ -1,0 +1,11 @@
+"""The timetable: what runs when, on one page. `fleet-jobs schedule` prints it with last and next ticks."""
+
+from datetime import time
+
+from jobs.timetable import Daily, Entry, Every
+
+TIMETABLE = (
+    Entry("telematics.sync_connection", Every(5 * 60), per="connection", catch_up="latest"),
+    Entry("retention.make_partitions", Every(60 * 60), catch_up="latest"),
+    Entry("retention.purge_history", Daily(time(3, 30)), catch_up="latest"),
+)

@@ -143,9 +143,7 @@ def _write_failure(connection: Connection, job: Job, run: Run, claim: Claim, err
         return
     if isinstance(error, Snooze | RateLimited):
         delay_s = error.delay_s if isinstance(error, Snooze) else error.retry_after_s
-        ledger.postpone(
-            connection, run.id, claim.token, delay_s=delay_s, costs_a_try=False, error=describe(error)
-        )
+        ledger.postpone(connection, run.id, claim.token, delay_s=delay_s, costs_a_try=False, error=describe(error))
         return
     if _may_work_later(error) and run.attempt < run.max_attempts:
         delay_s = retry_delay_s(job.retry_s, run.attempt)
@@ -208,7 +206,7 @@ def _record_foreign(job: Job, message_id: str, args: Sequence[Any], kwargs: Mapp
         problem = problem or foreign.record(connection, run_id, job.name, _as_uuid(tenant_id), given)
         if problem:
             _log.warning("foreign_message_refused", job=job.name, problem=problem)
-            foreign.record_refused(connection, run_id, job.name, job.queue, problem)
+            foreign.record_refused(connection, run_id, job.name, job.queue, given, problem)
 
 
 def _as_uuid(value: object) -> UUID | None:

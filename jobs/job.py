@@ -120,3 +120,21 @@ def load_jobs() -> dict[str, Job]:
     """Import every task module and return the jobs that they declare."""
     app.loader.import_default_modules()
     return JOBS
+
+
+def definitions() -> list[dict[str, Any]]:
+    """Return what the database's door must know of each job, for `db.queries.definitions`."""
+    return [
+        {
+            "job": each.name,
+            "queue": each.queue,
+            "scope": each.scope,
+            "is_public": each.is_public,
+            "max_attempts": each.max_attempts,
+            "priority": each.priority,
+            "parameters": each.contract.parameters,
+            "unique_by": None if each.unique_by is None else list(each.unique_by),
+            "description": each.description,
+        }
+        for each in load_jobs().values()
+    ]

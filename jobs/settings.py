@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     visibility_timeout_s: int = Field(1800, gt=0)
     slice_s: float = Field(20.0, gt=0)
     """How long one slice of a long job may take before it queues behind the other tenants."""
+    schedule_every: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    """Entries of the timetable that tick at another interval here: `telematics.sync_connection=60`, seconds."""
 
     flower_port: int = Field(5555, ge=1, le=65535)
     flower_user: str = "fleet"
@@ -76,7 +78,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("encryption_keys", "provider_origins"):
+        for name in ("encryption_keys", "provider_origins", "schedule_every"):
             if isinstance(value := values.get(name), str):
                 values[name] = [part.strip() for part in value.split(",") if part.strip()]
         return values

@@ -24,8 +24,7 @@ def has_extension(name: str) -> bool:
 def touch_updated_at(table: str) -> None:
     """Keep `updated_at` by trigger."""
     execute(
-        f"CREATE TRIGGER touch_updated_at BEFORE UPDATE ON {table} "
-        "FOR EACH ROW EXECUTE FUNCTION touch_updated_at()"
+        f"CREATE TRIGGER touch_updated_at BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION touch_updated_at()"
     )
 
 

@@ -16,12 +16,12 @@ _RECORD = text(
 
 _REFUSED = text(
     """
-    INSERT INTO job_runs (id, job, queue, state, finished_at, requested_by, error)
-    VALUES (:run_id, :job, :queue, 'failed', clock_timestamp(), 'celery message',
-            jsonb_build_object('type', 'InvalidArguments', 'message', :problem::text))
+    INSERT INTO job_runs (id, job, queue, args, state, finished_at, requested_by, error)
+    VALUES (:run_id, :job, :queue, :args, 'failed', clock_timestamp(), 'celery message',
+            jsonb_build_object('type', 'InvalidArguments', 'message', CAST(:problem AS text)))
     ON CONFLICT DO NOTHING
-    """.replace(":problem::text", "CAST(:problem AS text)")
-)
+    """
+).bindparams(bindparam("args", type_=JSONB))
 
 
 def record(connection: Connection, run_id: UUID, job: str, tenant_id: UUID | None, args: dict[str, Any]) -> str | None:
@@ -39,6 +39,9 @@ def record(connection: Connection, run_id: UUID, job: str, tenant_id: UUID | Non
     return None
 
 
-def record_refused(connection: Connection, run_id: UUID, job: str, queue: str, problem: str) -> None:
-    """Keep a message that can never run as a dead letter with its reason, without its arguments."""
-    connection.execute(_REFUSED, {"run_id": run_id, "job": job, "queue": queue, "problem": problem})
+def record_refused(
+    connection: Connection, run_id: UUID, job: str, queue: str, args: dict[str, Any], problem: str
+) -> None:
+    """Keep a message that can never run as a dead letter with its reason."""
+    values = {"run_id": run_id, "job": job, "queue": queue, "args": args, "problem": problem}
+    connection.execute(_REFUSED, values)

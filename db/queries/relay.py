@@ -107,9 +107,9 @@ def count_outstanding(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(_OUTSTANDING)}
 
 
-_UNPUBLISH = text(
-    "UPDATE job_runs SET published_at = NULL WHERE id = ANY(:ids) AND state = 'pending'"
-).bindparams(bindparam("ids", type_=ARRAY(PgUUID(as_uuid=True))))
+_UNPUBLISH = text("UPDATE job_runs SET published_at = NULL WHERE id = ANY(:ids) AND state = 'pending'").bindparams(
+    bindparam("ids", type_=ARRAY(PgUUID(as_uuid=True)))
+)
 
 
 def unpublish(connection: Connection, ids: Sequence[UUID]) -> None:

@@ -1,0 +1,31 @@
+"""What the ledger forgets, and when."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+BATCH = 5000
+
+_PURGE = {
+    "job_runs": """
+        DELETE FROM job_runs WHERE id IN (
+            SELECT id FROM job_runs
+            WHERE created_at < :now - INTERVAL '90 days' AND finished_at < :now - INTERVAL '90 days'
+            ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+    """,
+    "rejected_records": """
+        DELETE FROM rejected_records WHERE id IN (
+            SELECT id FROM rejected_records WHERE updated_at < :now - INTERVAL '30 days'
+            LIMIT :batch FOR UPDATE SKIP LOCKED)
+    """,
+}
+
+
+def purge(connection: Connection, now: datetime) -> dict[str, int]:
+    """Delete one bounded batch of each kind. Returns how many rows of each went."""
+    return {
+        table: connection.execute(
+            text(statement.replace(":now", "CAST(:now AS timestamptz)")), {"now": now, "batch": BATCH}
+        ).rowcount
+        for table, statement in _PURGE.items()
+    }

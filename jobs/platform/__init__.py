@@ -1,0 +1,1 @@
+"""The platform itself: is it alive from end to end?"""

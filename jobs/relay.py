@@ -1,0 +1,202 @@
+"""The relay: due rows become messages, and what Redis or a worker lost becomes due again. Any number may run.
+
+What it keeps published and unclaimed is a window per job that opens while the workers keep up and closes when they do
+not: the backlog stays in the database, where order and fairness between tenants are decided, and a flushed Redis loses
+a handful of wake-ups.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError as BrokerDown
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.engine import CONNECT_TIMEOUT_S, Database
+from db.queries import relay
+from db.queries.relay import DueRun
+from jobs.job import Job
+from jobs.settings import Settings
+
+_log = structlog.get_logger()
+
+_SMALLEST_WINDOW = 8
+_BUSY_PAUSE_S = 0.005
+_RECONCILE_EVERY_S = 1.0
+_FORGET_EVERY_S = 600.0
+
+
+@dataclass
+class Window:
+    """How many messages of one job may be published and unclaimed: doubled when all were claimed, halved when none."""
+
+    limit: int
+    size: int = _SMALLEST_WINDOW
+    seen: int = 0
+
+    def room(self, outstanding: int) -> int:
+        """Return how many more messages may be published now."""
+        if outstanding == 0:
+            self.size = min(self.size * 2, self.limit)
+        elif outstanding >= self.seen > 0:
+            self.size = max(self.size // 2, _SMALLEST_WINDOW)
+        return max(self.size - outstanding, 0)
+
+
+class Relay:
+    """Publishes and reconciles until `stop()`.
+
+    Args:
+        database: as fleet_system, direct.
+        app: the Celery application.
+        jobs: every job that this release knows, by name.
+    """
+
+    def __init__(self, database: Database, app: Celery, jobs: dict[str, Job], settings: Settings) -> None:
+        self._database = database
+        self._app = app
+        self._jobs = jobs
+        self._settings = settings
+        self._windows = {name: Window(settings.window) for name in jobs}
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._healthy_since = time.monotonic()
+        self._reconciled_at = self._forgot_at = 0.0
+        self._failing: str | None = None
+
+    def stop(self) -> None:
+        """Ask the loop to end after what it is doing."""
+        self._stopped.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Relay until stopped; a database or broker that is away is waited for."""
+        listener = threading.Thread(target=self._listen, name="relay-listen", daemon=True)
+        listener.start()
+        while not self._stopped.is_set():
+            pause_s = self.step()
+            self._wake.wait(pause_s)
+            self._wake.clear()
+
+    def step(self) -> float:
+        """Publish what is due once, reconcile when it is time. Returns for how long to rest, seconds."""
+        try:
+            published = self.publish()
+            self.reconcile()
+        except (SQLAlchemyError, psycopg.Error, BrokerDown, RedisError, OSError) as error:
+            self._note_failure(error)
+            return 1.0
+        if self._failing:
+            _log.info("relay_recovered", after=self._failing)
+            self._failing = None
+            self._healthy_since = time.monotonic()
+        return _BUSY_PAUSE_S if published else self._settings.poll_s
+
+    def publish(self) -> int:
+        """Hand every job's due runs to the broker, as far as its window is open. Returns how many messages."""
+        published = 0
+        with self._database.statement() as connection:
+            waiting = relay.list_waiting_jobs(connection)
+            outstanding = relay.count_outstanding(connection) if waiting else {}
+            for name in waiting:
+                job = self._jobs.get(name)
+                if job is None:
+                    self._bury(name)
+                    continue
+                window = self._windows[name]
+                unclaimed = -(-outstanding.get(name, 0) // job.batch)
+                room = window.room(unclaimed)
+                window.seen = unclaimed
+                if room:
+                    due = relay.take_due(connection, name, room * job.batch)
+                    published += self._send(job, due)
+                elif unclaimed:
+                    published += 1  # the workers are behind: look again soon
+        return published
+
+    def _send(self, job: Job, due: list[DueRun]) -> int:
+        unsent = [run.id for run in due]
+        messages = 0
+        try:
+            with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
+                for chunk in _chunks(due, job.batch):
+                    tenants = sorted({run.tenant or "platform" for run in chunk})
+                    ids = [str(run.id) for run in chunk]
+                    shown = ", ".join(tenants[:3]) + (" ..." if len(tenants) > 3 else "")
+                    self._app.send_task(
+                        job.name,
+                        kwargs={"run_ids": ids},
+                        task_id=ids[0] if len(ids) == 1 else None,
+                        queue=job.queue,
+                        producer=producer,
+                        argsrepr="()",
+                        kwargsrepr=f"{shown}: {len(ids)} run{'s' if len(ids) > 1 else ''}",
+                        retry=False,
+                    )
+                    messages += 1
+                    unsent = unsent[len(chunk) :]
+        finally:
+            if unsent:
+                with self._database.statement() as connection:
+                    relay.unpublish(connection, unsent)
+        return messages
+
+    def _bury(self, name: str) -> None:
+        with self._database.statement() as own:
+            ids = [run.id for run in relay.take_due(own, name, 1000)]
+            if ids:
+                relay.bury_unknown(own, ids)
+                _log.error("unknown_job", job=name, runs=len(ids))
+
+    def reconcile(self) -> None:
+        """Make due again what was lost, once a second.
+
+        Not before the database has been reachable for as long as a worker may be silent: just after an outage every
+        worker looks dead.
+        """
+        now = time.monotonic()
+        if now - self._reconciled_at < _RECONCILE_EVERY_S:
+            return
+        self._reconciled_at = now
+        after_s = self._settings.rescue_after_s
+        with self._database.statement() as connection:
+            if lost := relay.reclaim_unclaimed(connection, self._settings.republish_after_s):
+                _log.warning("runs_republished", runs=lost)
+            if now - self._healthy_since >= after_s and relay.server_age_s(connection) >= after_s:
+                for run_id, job, state in relay.rescue(connection, after_s):
+                    _log.warning("run_rescued", run=str(run_id), job=job, state=state)
+            if now - self._forgot_at >= _FORGET_EVERY_S:
+                self._forgot_at = now
+                relay.forget_workers(connection)
+
+    def _note_failure(self, error: Exception) -> None:
+        if self._failing is None:
+            self._failing = type(error).__name__
+            _log.warning("relay_waiting", error=self._failing)
+
+    def _listen(self) -> None:
+        url = self._database.system.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        while not self._stopped.is_set():
+            try:
+                with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+                    connection.execute("LISTEN fleet_jobs")
+                    self._wake.set()
+                    while not self._stopped.is_set():
+                        for _ in connection.notifies(timeout=5, stop_after=1):
+                            self._wake.set()
+            except psycopg.Error:
+                self._stopped.wait(1)
+
+
+def _chunks(due: list[DueRun], size: int) -> Iterator[list[DueRun]]:
+    together = [run for run in due if not run.alone]
+    for run in due:
+        if run.alone:
+            yield [run]
+    for start in range(0, len(together), size):
+        yield together[start : start + size]

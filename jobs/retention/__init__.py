@@ -1,0 +1,1 @@
+"""Storage for what comes, and room where something may go."""
