@@ -40,8 +40,8 @@ def open_provider(
 def check_origin(provider: str, base_url: str, allowed_extra_origins: Collection[str] = ()) -> None:
     """Refuse a base URL that is neither the provider's own nor allowed by the operator.
 
-    A tenant chooses the base URL and we send a token there, from inside our network: only exact origins pass, a
-    scheme, host and port without user, path, query or fragment.
+    A tenant chooses the base URL and we send a token there, from inside our network: only exact origins
+    pass, a scheme, host and port without user, path, query or fragment.
 
     Raises:
         PermanentError: not allowed, or no such provider.

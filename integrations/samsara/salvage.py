@@ -101,9 +101,7 @@ class _Salvage:
     def vehicle(self, raw: bytes) -> FeedVehicle | None:
         """Return a vehicle with its good readings, None when not even its id can be read."""
         try:
-            vehicle = (
-                _decode_snapshot_vehicle(raw).as_feed() if self._is_snapshot else _decode_feed_vehicle(raw)
-            )
+            vehicle = _decode_snapshot_vehicle(raw).as_feed() if self._is_snapshot else _decode_feed_vehicle(raw)
             map_vehicles([vehicle], self._limits)
         except (*BROKEN, UnbelievableError):
             return self._in_parts(raw)
@@ -171,9 +169,7 @@ class _Salvage:
             return None
         return _RECORDS[stat](**values)
 
-    def _read(
-        self, field: msgspec.structs.FieldInfo, word: str, raw: bytes, values: dict[str, Any]
-    ) -> str | None:
+    def _read(self, field: msgspec.structs.FieldInfo, word: str, raw: bytes, values: dict[str, Any]) -> str | None:
         """Read one field into `values`; return the reason when it cannot be."""
         try:
             value = values[field.name] = _decoder(field.type)(raw)
