@@ -93,8 +93,10 @@ class LedgerScheduler(Scheduler):
     """What `celery beat` calls: no state of its own, the ledger has it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        load_jobs()
+        jobs = load_jobs()
         self._entries = timetable(get_settings().schedule_every)
+        if unknown := [entry.job for entry in self._entries if entry.job not in jobs]:
+            raise ValueError(f"beat_schedule.py: no such job: {', '.join(unknown)}")
         self._is_failing = False
         super().__init__(*args, **kwargs)
 
