@@ -53,9 +53,7 @@ class EmbeddedPostgres:
     `port` None takes a free one, kept for restarts of this object. `settings` go over those of this module.
     """
 
-    def __init__(
-        self, data_dir: Path, port: int | None = None, *, settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, data_dir: Path, port: int | None = None, *, settings: Mapping[str, str] | None = None) -> None:
         self._data_dir = data_dir.absolute()
         self._wanted_port = port
         self._settings = {**SETTINGS, **(settings or {})}
@@ -63,6 +61,8 @@ class EmbeddedPostgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._password = ""
         self._has_served = False
+        self.directory = self._data_dir
+        """Where the files really are: elsewhere when root's own directories are closed to PostgreSQL's user."""
         self.port = port or 0
 
     @property
@@ -96,6 +96,7 @@ class EmbeddedPostgres:
         self._lock.acquire()
         try:
             placement = place(self._data_dir, _install())
+            self.directory = placement.directory
             cluster = placement.directory / "cluster"
             end_leftover(cluster / "postmaster.pid", cluster.resolve(), FAST_THEN_IMMEDIATE)
             self._initialise(placement, cluster)
@@ -163,18 +164,14 @@ class EmbeddedPostgres:
                 account=placement.account,
                 prefix=placement.prefix,
             )
-            process = self._process = spawn(
-                command, cwd=placement.directory, env=server_environment(), log=log
-            )
+            process = self._process = spawn(command, cwd=placement.directory, env=server_environment(), log=log)
             if _accepts(process, cluster / "postmaster.pid", deadline):
                 self._has_served = True  # from now on others know the port
                 return
             end(process, FAST_THEN_IMMEDIATE)
             self._process = None
             reason = complaint(log, since)
-            if time.monotonic() > deadline or not any(
-                text in _since(log, since) for text in WORTH_ANOTHER_TRY
-            ):
+            if time.monotonic() > deadline or not any(text in _since(log, since) for text in WORTH_ANOTHER_TRY):
                 raise EmbeddedServerError(f"PostgreSQL in {self._data_dir} does not start: {reason}")
             if not self._has_served and self._wanted_port is None:
                 self.port = 0

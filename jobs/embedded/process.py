@@ -187,9 +187,7 @@ def complaint(log: Path, since: int) -> str:
     try:
         with log.open("rb") as file:
             file.seek(since)
-            lines = [
-                line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()
-            ]
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         return "no log"
     marked = [line for line in lines if any(word in line for word in COMPLAINTS)]

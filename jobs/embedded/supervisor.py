@@ -33,6 +33,7 @@ class _Child:
     program: Program
     process: subprocess.Popen[bytes]
     started_at: float
+    log_from: int
     deaths_in_a_row: int = 0
     start_again_at: float | None = None
 
@@ -52,12 +53,23 @@ class Supervisor:
 
     def start(self, program: Program) -> None:
         """Start a program; its death is `watch`'s affair."""
-        self._children[program.name] = _Child(program, self._spawn(program), time.monotonic())
+        log = self._log(program.name)
+        log_from = log.stat().st_size if log.exists() else 0
+        self._children[program.name] = _Child(program, self._spawn(program), time.monotonic(), log_from)
 
     def pid(self, name: str) -> int | None:
         """Return the pid of a program, or None while it is dead."""
         child = self._children.get(name)
         return None if child is None or child.process.poll() is not None else child.process.pid
+
+    def has_said(self, name: str, text: str) -> bool:
+        """Say whether a program has written `text` to its log since it was started."""
+        child = self._children.get(name)
+        if child is None:
+            return False
+        with self._log(name).open("rb") as log:
+            log.seek(child.log_from)
+            return text.encode() in log.read()
 
     def watch(self) -> list[str]:
         """Start again what died and has waited long enough; return the names of those found dead just now."""
@@ -104,8 +116,10 @@ class Supervisor:
 
     def _spawn(self, program: Program) -> subprocess.Popen[bytes]:
         command = bound_argv(program.argv, death_signal=signal.SIGKILL)
-        log = self._logs / f"{program.name}.log"
-        return spawn(command, cwd=self._directory, env=program.environment, log=log)
+        return spawn(command, cwd=self._directory, env=program.environment, log=self._log(program.name))
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
 
 
 def _end_group(leader: int) -> None:

