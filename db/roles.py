@@ -79,7 +79,7 @@ def _create_role(connection: psycopg.Connection, role: str, attributes: str, pas
     name = sql.Identifier(role)
     exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
     verb = sql.SQL("ALTER" if exists else "CREATE")
-    connection.execute(sql.SQL("{} ROLE {} " + attributes).format(verb, name))  # type: ignore[arg-type]  # a literal
+    connection.execute(sql.SQL("{} ROLE {} " + attributes).format(verb, name))
     if password is not None:
         connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
     for setting, value in _ROLE_SETTINGS.get(role, {}).items():

@@ -12,6 +12,7 @@ from jobs.queues import QUEUES, queue_of
 from jobs.settings import Settings, SettingsError, exit_on_bad_settings, get_settings
 
 TASK_MODULES = (
+    "jobs.telematics.tasks",
     "jobs.retention.tasks",
     "jobs.platform.tasks",
 )

@@ -41,6 +41,11 @@ def get_heartbeat() -> "Heartbeat":
         return _heartbeat
 
 
+def current_id() -> int:
+    """Return a number that changes with a fork: what a client of a forked parent is filed under."""
+    return os.getpid()
+
+
 def leave() -> None:
     """Leave in order: what this process still holds goes back to pending at once."""
     if _heartbeat is not None:

@@ -109,7 +109,7 @@ _SUCCEED_ALIKE = _sql(
 
 
 def succeed(connection: Connection, counts: dict[UUID, dict[str, int] | None], token: UUID) -> int:
-    """Finish runs, each with its counts; None keeps what it counted before. Returns how many were still the caller's."""
+    """Finish runs, each with its counts; None keeps what it counted. Returns how many were still the caller's."""
     if not any(counts.values()):
         return connection.execute(_SUCCEED_ALIKE, {"ids": list(counts), "token": token}).rowcount
     outcomes = [{"id": str(run_id), "counts": run_counts} for run_id, run_counts in counts.items()]

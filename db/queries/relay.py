@@ -152,7 +152,8 @@ _RESCUE = text(
         finished_at = CASE WHEN r.cancel_requested_at IS NOT NULL OR lost.counts AND r.rescues >= {MAX_RESCUES}
                            THEN clock_timestamp() END,
         error = CASE WHEN lost.counts AND r.rescues >= {MAX_RESCUES} THEN jsonb_build_object(
-                         'type', 'Poison', 'message', format('its worker died %s times without progress', r.rescues + 1))
+                         'type', 'Poison',
+                         'message', format('its worker died %s times without progress', r.rescues + 1))
                      ELSE r.error END,
         rescues = r.rescues + lost.counts::int,
         claim_token = NULL, published_at = NULL, attempt = greatest(r.attempt - 1, 0), updated_at = clock_timestamp()

@@ -49,7 +49,8 @@ def advance_tick(connection: Connection, entry: str, zone: str, last: datetime) 
     """Write how far an entry has come in a zone."""
     connection.execute(
         text(
-            "UPDATE schedule_ticks SET last_tick_at = :last, updated_at = now() WHERE entry = :entry AND time_zone = :zone"
+            "UPDATE schedule_ticks SET last_tick_at = :last, updated_at = now()"
+            " WHERE entry = :entry AND time_zone = :zone"
         ),
         {"entry": entry, "zone": zone, "last": last},
     )

@@ -1,0 +1,1 @@
+"""Telematics: what vehicles report, brought in by connection, every few minutes."""

@@ -20,7 +20,6 @@ def upgrade() -> None:
             status text NOT NULL DEFAULT 'active'
                 CONSTRAINT ck_connections_status CHECK (status IN ('active', 'paused', 'reconnect')),
             status_reason text,
-            devices_listed_at timestamptz,
             last_synced_at timestamptz,
             newest_point_at timestamptz,
             created_at timestamptz NOT NULL DEFAULT now(),
@@ -35,6 +34,7 @@ def upgrade() -> None:
             tenant_id uuid NOT NULL,
             feed text NOT NULL,
             cursor text,
+            completed_at timestamptz,
             pages bigint NOT NULL DEFAULT 0,
             points bigint NOT NULL DEFAULT 0,
             created_at timestamptz NOT NULL DEFAULT now(),
@@ -68,12 +68,12 @@ def upgrade() -> None:
     for table in ("connections", "sync_cursors", "rejected_records"):
         touch_updated_at(table)
         isolate_tenants(table)
-    columns = "id, tenant_id, provider, name, base_url, settings, status, status_reason, devices_listed_at, "
+    columns = "id, tenant_id, provider, name, base_url, settings, status, status_reason, "
     columns += "last_synced_at, newest_point_at, created_at, updated_at, deleted_at"
     execute(
         f"""
         GRANT SELECT ON connections TO fleet_worker;
-        GRANT UPDATE (status, status_reason, devices_listed_at, last_synced_at, newest_point_at,
+        GRANT UPDATE (status, status_reason, last_synced_at, newest_point_at,
                       credentials_encrypted) ON connections TO fleet_worker;
         GRANT SELECT, INSERT, UPDATE, DELETE ON connections TO fleet_system;
         GRANT SELECT ({columns}) ON connections TO fleet_app, fleet_readonly;

@@ -1,0 +1,123 @@
+"""The newest fix and meters of each vehicle: one narrow row that every sync rewrites, never backwards in time."""
+
+import struct
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from db.timeseries.points import copy_packed
+
+_NAN = float("nan")
+_POSTGRES_EPOCH_S = 946_684_800
+_NEVER = -(2**63)  # -infinity, as PostgreSQL sends it
+_ENGINE_STATES = {None: 0, "off": 1, "on": 2, "idle": 3}
+
+# Field count, then length and value of: vehicle_id; time, latitude, longitude, heading_deg, speed_kph; and of each
+# meter its value and its time.
+_ROW = struct.Struct("!h i16s iq id id if if id iq id iq if iq if iq ih iq")
+
+
+def _micros(time: datetime | None) -> int:
+    return _NEVER if time is None else round((time.timestamp() - _POSTGRES_EPOCH_S) * 1_000_000)
+
+
+Meter = tuple[float, datetime] | None
+"""A meter's value and when it was read; None where the page says nothing of it."""
+
+
+def pack_position(
+    vehicle_id: bytes,
+    fix: tuple[datetime, float, float, float | None, float | None] | None,
+    odometer_km: Meter,
+    engine_hours: Meter,
+    fuel_percent: Meter,
+    battery_percent: Meter,
+    engine_state: tuple[str, datetime] | None,
+) -> bytes:
+    """Return one row in PostgreSQL's binary COPY format. `fix` is time, latitude, longitude, heading, speed."""
+    time, latitude, longitude, heading_deg, speed_kph = fix or (None, _NAN, _NAN, None, None)
+    values: list[float | int] = []
+    for size, meter in ((8, odometer_km), (8, engine_hours), (4, fuel_percent), (4, battery_percent)):
+        value, at = meter or (_NAN, None)
+        values += (size, value, 8, _micros(at))
+    state, state_at = engine_state or (None, None)
+    return _ROW.pack(
+        16,
+        16,
+        vehicle_id,
+        8,
+        _micros(time),
+        8,
+        latitude,
+        8,
+        longitude,
+        4,
+        _NAN if heading_deg is None else heading_deg,
+        4,
+        _NAN if speed_kph is None else speed_kph,
+        *values,
+        2,
+        _ENGINE_STATES[state],
+        8,
+        _micros(state_at),
+    )
+
+
+_STAGE = """
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_positions (
+    vehicle_id uuid, time timestamptz, latitude float8, longitude float8, heading_deg float4, speed_kph float4,
+    odometer_km float8, odometer_at timestamptz, engine_hours float8, engine_hours_at timestamptz,
+    fuel_percent float4, fuel_at timestamptz, battery_percent float4, battery_at timestamptz,
+    engine_state int2, engine_state_at timestamptz
+) ON COMMIT DELETE ROWS
+"""
+
+_GROUPS = {
+    "time": ("latitude", "longitude", "heading_deg", "speed_kph"),
+    "odometer_at": ("odometer_km",),
+    "engine_hours_at": ("engine_hours",),
+    "fuel_at": ("fuel_percent",),
+    "battery_at": ("battery_percent",),
+    "engine_state_at": ("engine_state",),
+}
+_COLUMNS = [column for at, values in _GROUPS.items() for column in (at, *values)]
+
+
+def _given(column: str) -> str:
+    if column in _GROUPS:
+        return f"nullif({column}, '-infinity')"
+    if column == "engine_state":
+        return "(ARRAY['off', 'on', 'idle'])[engine_state]"
+    return f"nullif({column}, 'NaN')"
+
+
+def _newer(at: str, column: str) -> str:
+    return (
+        f"{column} = CASE WHEN excluded.{at} > p.{at} OR p.{at} IS NULL AND excluded.{at} IS NOT NULL"
+        f" THEN excluded.{column} ELSE p.{column} END"
+    )
+
+
+_UPSERT = text(
+    f"""
+    INSERT INTO vehicle_positions AS p (tenant_id, vehicle_id, {", ".join(_COLUMNS)})
+    SELECT app_tenant_id(), vehicle_id, {", ".join(map(_given, _COLUMNS))} FROM staged_positions ORDER BY vehicle_id
+    ON CONFLICT (vehicle_id) DO UPDATE
+    SET {", ".join(_newer(at, column) for at, values in _GROUPS.items() for column in (at, *values))}
+    WHERE {" OR ".join(f"excluded.{at} > coalesce(p.{at}, '-infinity')" for at in _GROUPS)}
+    """
+)
+
+
+def store_positions(connection: Connection, rows: Iterable[bytes]) -> int:
+    """Move the transaction's tenant's vehicles to their newest fix and meters; an older one changes nothing.
+
+    Args:
+        rows: by `pack_position`, one per vehicle.
+
+    Returns:
+        How many vehicles have something newer.
+    """
+    copy_packed(connection, "staged_positions", _STAGE, rows)
+    return connection.execute(_UPSERT).rowcount

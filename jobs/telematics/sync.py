@@ -1,0 +1,162 @@
+"""One sync of one connection: its vehicles, then its feeds, page by page, until the slice is over.
+
+The next page is fetched while this one is written. One transaction a page holds everything that follows from it; a
+page that rolled back never happened, one that committed has moved the cursor.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from db.encryption import Keyring, connection_context
+from db.queries import telematics
+from db.queries.telematics import Account, Cursor
+from integrations.errors import CredentialsRejected, PermanentError
+from integrations.registry import check_origin, open_provider
+from integrations.telematics import DevicePage, Page, TelematicsProvider
+from jobs.outcomes import ClaimLost, Counts, NextSlice
+from jobs.run import Run
+from jobs.settings import Settings, get_settings
+from jobs.telematics import live, pace
+from jobs.telematics.page import Written, write_page
+
+_log = structlog.get_logger()
+
+DEVICES = "devices"
+_LIST_DEVICES_EVERY = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing to read to its end: `devices`, `snapshot:<feed>` at first sight, or `<feed>`."""
+
+    name: str
+    cursor: str | None
+
+    @property
+    def feed(self) -> str:
+        """The provider's name of the feed."""
+        return self.name.removeprefix("snapshot:")
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it reads the newest values instead of what came since a cursor."""
+        return self.name.startswith("snapshot:")
+
+
+def sync_connection(run: Run, connection_id: UUID) -> Counts | NextSlice:
+    """Read a connection's stages until all are at their end (counts) or the slice is over (more to do).
+
+    Raises:
+        PermanentError: no such connection of the tenant, or its base URL is not allowed.
+        CredentialsRejected: the account refuses us; the connection is marked and its owner told.
+    """
+    assert run.tenant_id is not None
+    settings = get_settings()
+    with run.transaction() as connection:
+        account = telematics.find_account(connection, connection_id)
+        cursors = telematics.read_cursors(connection, connection_id)
+    if account is None:
+        raise PermanentError(f"connection_id: the tenant has no connection {connection_id}")
+    if account.status != "active":
+        return {"not_active": 1}
+    deadline = time.monotonic() + settings.slice_s
+    provider = _open(account, settings)
+    try:
+        for stage in list(_stages(provider, cursors, run)):
+            if not _read_stage(run, account, provider, stage, deadline):
+                return NextSlice({})
+    except CredentialsRejected as error:
+        with run.transaction() as connection:
+            telematics.cut_off(connection, account.id, str(error), run.now)
+        raise
+    finally:
+        provider.close()
+    with run.transaction() as connection:
+        telematics.note_sync(connection, account.id, run.now, None)
+        run.succeed(connection)
+    return {}
+
+
+def _open(account: Account, settings: Settings) -> TelematicsProvider:
+    if account.base_url is not None:
+        check_origin(account.provider, account.base_url, settings.provider_origins)
+    keyring = Keyring.from_settings([key.get_secret_value() for key in settings.encryption_keys])
+    secret = keyring.decrypt(
+        account.credentials_encrypted, associated=connection_context(account.tenant_id, account.id)
+    )
+    credentials = msgspec.json.decode(secret, type=dict[str, str])
+    return open_provider(account.provider, credentials, account.base_url)
+
+
+def _stages(provider: TelematicsProvider, cursors: dict[str, Cursor], run: Run) -> Iterator[Stage]:
+    devices = cursors.get(DEVICES, Cursor(None, None))
+    is_stale = devices.completed_at is None or devices.completed_at < run.now - _LIST_DEVICES_EVERY
+    if devices.cursor is not None or is_stale:
+        yield Stage(DEVICES, devices.cursor)
+    for feed in provider.feeds:
+        snapshot = cursors.get(f"snapshot:{feed}", Cursor(None, None))
+        if feed not in cursors and snapshot.completed_at is None:
+            yield Stage(f"snapshot:{feed}", snapshot.cursor)
+    for feed in provider.feeds:
+        yield Stage(feed, cursors.get(feed, Cursor(None, None)).cursor)
+
+
+def _read_stage(run: Run, account: Account, provider: TelematicsProvider, stage: Stage, deadline: float) -> bool:
+    """Read a stage from its cursor on; False where the slice was over before its end."""
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as prefetch:
+        cursor = stage.cursor
+        coming: Future[Page | DevicePage] = prefetch.submit(_fetch, account, provider, stage, cursor)
+        while True:
+            page = coming.result()
+            is_over = time.monotonic() >= deadline
+            if page.has_more and not is_over:
+                coming = prefetch.submit(_fetch, account, provider, stage, page.cursor)
+            written = _write(run, account, stage, cursor, page)
+            live.show(account, written)
+            cursor = page.cursor
+            if not page.has_more:
+                return True
+            if is_over:
+                return False
+
+
+def _fetch(account: Account, provider: TelematicsProvider, stage: Stage, cursor: str | None) -> Page | DevicePage:
+    pace.wait_for_turn(account)
+    if stage.name == DEVICES:
+        return provider.list_devices(cursor)
+    if stage.is_snapshot:
+        return provider.read_snapshot(stage.feed, cursor)
+    return provider.read_feed(stage.feed, cursor)
+
+
+def _write(run: Run, account: Account, stage: Stage, old: str | None, page: Page | DevicePage) -> Written:
+    with run.transaction() as connection:
+        written = write_page(connection, account, stage.name, page, run.now)
+        moved = telematics.advance_cursor(
+            connection,
+            account.id,
+            stage.name,
+            old,
+            page.cursor,
+            points=written.counts.get("stored", 0),
+            completed_at=None if page.has_more else run.now,
+        )
+        if not moved:
+            raise ClaimLost("the cursor has moved")
+        if written.newest is not None:
+            telematics.note_sync(connection, account.id, run.now, written.newest)
+        counts_before = dict(run.counts)
+        run.add({"pages": 1, **written.counts})
+        try:
+            run.report(connection, stage=stage.name)
+        except ClaimLost:
+            run.counts = counts_before
+            raise
+    return written
