@@ -7,8 +7,9 @@ serves for some four billion secrets (NIST SP 800-38D, 8.3), far more than a pla
 import base64
 import binascii
 import hashlib
+import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 from uuid import UUID
 
@@ -74,6 +75,22 @@ class Keyring:
             except InvalidTag:
                 continue
         raise EncryptionError("the stored secret was changed, or belongs to another row")
+
+    def encrypt_credentials(self, tenant_id: UUID, connection_id: UUID, credentials: Mapping[str, str]) -> bytes:
+        """Return what a connection's row stores of its credentials, by name: a JSON object, encrypted for that row."""
+        return self.encrypt(
+            json.dumps(dict(credentials)).encode(), associated=connection_context(tenant_id, connection_id)
+        )
+
+    def decrypt_credentials(self, tenant_id: UUID, connection_id: UUID, stored: bytes) -> dict[str, str]:
+        """Return a connection's credentials by name.
+
+        Raises:
+            EncryptionError: as `decrypt`.
+        """
+        plaintext = self.decrypt(stored, associated=connection_context(tenant_id, connection_id))
+        credentials: dict[str, str] = json.loads(plaintext)
+        return credentials
 
     def is_current(self, stored: bytes) -> bool:
         """Tell whether the first key encrypted it: what is not must be encrypted again before its key may go."""

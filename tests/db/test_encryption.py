@@ -79,3 +79,12 @@ def test_a_bad_key_is_known_by_its_place_not_by_its_value(given: str, problem: s
 
     assert str(caught.value) == problem
     assert given not in str(caught.value)
+
+
+def test_the_credentials_of_a_row_are_named_and_stay_with_it() -> None:
+    ring = Keyring([NEW])
+    stored = ring.encrypt_credentials(TENANT, CONNECTION, {"token": "höchst geheim"})
+
+    assert ring.decrypt_credentials(TENANT, CONNECTION, stored) == {"token": "höchst geheim"}
+    with pytest.raises(EncryptionError, match="belongs to another row"):
+        ring.decrypt_credentials(TENANT, uuid4(), stored)
