@@ -24,6 +24,10 @@ class RateLimited(IntegrationError):  # noqa: N818
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
+    def __reduce__(self) -> tuple[type["RateLimited"], tuple[str, float]]:
+        """Let it cross processes: by default only the message would."""
+        return type(self), (str(self), self.retry_after_s)
+
 
 class PermanentError(IntegrationError):
     """Never will work as asked: 4xx, refused, out of contract. Not retried."""

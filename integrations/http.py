@@ -25,7 +25,7 @@ from tenacity.wait import wait_random_exponential
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from integrations.errors import RateLimited, TransientError
+from integrations.errors import PermanentError, RateLimited, TransientError
 from integrations.http_status import failure_of
 
 _CHUNK_BYTES = 64 * 1024
@@ -87,7 +87,7 @@ class HttpSession:
             TransientError: network, 5xx, an answer that is no JSON or too large.
             RateLimited: told to wait longer than `short_wait_s`, or too often.
             CredentialsRejected: 401, or a token that no header can carry.
-            PermanentError: any other 4xx, or a redirect.
+            PermanentError: any other 4xx, a redirect, or no http(s) URL.
         """
         request = _described("GET", url)
         if not _HEADER_SAFE.fullmatch(bearer):
@@ -134,7 +134,8 @@ class HttpSession:
     def _retrying(self) -> Retrying:
         return Retrying(
             retry=self._may_pass_soon,
-            stop=stop_after_attempt(self.settings.attempts) | stop_before_delay(self.settings.retry_window_s),
+            stop=stop_after_attempt(self.settings.attempts)
+            | stop_before_delay(min(self.settings.retry_window_s, self.settings.total_s)),
             wait=_pause,
             reraise=True,
         )
@@ -170,7 +171,13 @@ def shape(body: bytes) -> str:
 
 
 def _described(method: str, url: str) -> str:
-    parts = urlsplit(url)
+    """Return a request in words that may be logged. Raises: PermanentError when it is not for http or https."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise PermanentError(f"{method}: not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PermanentError(f"{method}: not an http or https URL")
     return f"{method} {parts.hostname} {parts.path}"
 
 

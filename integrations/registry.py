@@ -1,5 +1,6 @@
 """Which providers there are. A new one is a folder and a line."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -11,6 +12,9 @@ from integrations.samsara import Samsara
 from integrations.telematics import TelematicsProvider
 
 Credentials = Mapping[str, str]
+
+# urlsplit drops tabs and line breaks silently, and browsers read a backslash as a slash.
+_PRINTABLE = re.compile(r"[!-\[\]-~]{1,2048}")
 
 
 class Provider(NamedTuple):
@@ -66,12 +70,14 @@ def _key(credentials: Credentials, name: str) -> str:
 
 def _origin(url: str) -> tuple[str, str, int] | None:
     """Return scheme, host and port of a bare origin, None when it is anything else."""
+    if not _PRINTABLE.fullmatch(url):
+        return None
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     except (ValueError, KeyError):
         return None
     is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment or "?" in url or "#" in url)
-    if not parts.hostname or "@" in parts.netloc or "\\" in url or not is_bare:
+    if not parts.hostname or "@" in parts.netloc or not is_bare:
         return None
     return parts.scheme, parts.hostname, port

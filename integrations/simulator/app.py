@@ -128,7 +128,7 @@ class Simulator:
         after = request.query_params.get("after", "")
         for scripted in faults:
             if scripted.fault in RECORD_FAULTS:
-                data = self.faults.spoil(scripted.fault, page.data, account, self.clock_ms())
+                data = self.faults.spoil(scripted.fault, page.data, account, page.at_ms)
                 page = page._replace(data=data)
             elif scripted.fault == "loop":
                 page = page._replace(cursor=after, has_next=True)

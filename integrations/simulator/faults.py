@@ -34,6 +34,7 @@ ANSWER_FAULTS = (
 )
 _SHARE = 20
 _LATE_MS = 3_600_000
+_BACKFILL_MS = 7 * 86_400_000
 
 
 class Scripted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +80,7 @@ class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     not_a_number: float = 0.0
     late: float = 0.0
     duplicate: float = 0.0
+    backfill: float = 0.0
     latency_s: float = 0.0
     retry_after_s: float = 0.4
     seed: int = 0
@@ -124,6 +126,11 @@ def _late(place: Place, vehicle: dict[str, Any]) -> None:
         vehicle["gps"].append(place.gps(older[len(older) // 2]))
 
 
+def _backfill(place: Place, vehicle: dict[str, Any]) -> None:
+    at_ms = place.account.last_instant(place.index, "gps", place.at_ms - _BACKFILL_MS)
+    vehicle["gps"].append(place.gps(at_ms))
+
+
 def _duplicate(_: Place, vehicle: dict[str, Any]) -> None:
     vehicle["gps"].append(vehicle["gps"][0])
 
@@ -143,6 +150,7 @@ RECORD_FAULTS: dict[str, Callable[[Place, dict[str, Any]], None]] = {
     "not_a_number": _changed(longitude=float("nan")),
     "late": _late,
     "duplicate": _duplicate,
+    "backfill": _backfill,
 }
 
 

@@ -55,11 +55,12 @@ class Cursor(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """What a page says, without the braces around it, and where it goes on."""
+    """What a page says, without the braces around it, as of when, and where it goes on."""
 
     data: bytes
     cursor: str
     has_next: bool
+    at_ms: int = 0
 
 
 class Pages:
@@ -86,7 +87,7 @@ class Pages:
             here = Cursor.decode(after, account, types, ("snapshot",))
         has_next = (here.block + 1) * BLOCK < account.vehicles
         there = here._replace(block=here.block + 1).encode(account, types) if has_next else ""
-        return Slice(self._page(account, types, here), there, has_next)
+        return Slice(self._page(account, types, here), there, has_next, here.at_ms)
 
     def feed(self, account: Account, types: str, after: str | None, now_ms: int) -> Slice:
         """Return a page of the feed: first the last known values, then one window after the other.
@@ -101,7 +102,7 @@ class Pages:
             return Slice(b"", here.encode(account, types), False)
         there = following(account, here)
         has_next = there.block > 0 or there.at_ms + account.window_ms <= horizon_ms
-        return Slice(self._page(account, types, here), there.encode(account, types), has_next)
+        return Slice(self._page(account, types, here), there.encode(account, types), has_next, here.at_ms)
 
     def prerender(self, account: Account, types: str, now_ms: int) -> None:
         """Render all pages of a feed up to now, or up to the memory bound."""

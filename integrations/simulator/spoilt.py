@@ -110,4 +110,5 @@ async def _huge(sent: Callable[[int], None]) -> AsyncIterator[bytes]:
     for _ in range(_HUGE_MIB):
         sent(_MIB)
         yield b" " * _MIB
+        await asyncio.sleep(0.001)  # time to notice that nobody listens any more
     yield b'"]}'

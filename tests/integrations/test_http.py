@@ -1,0 +1,227 @@
+"""The one way to call a provider, against servers that misbehave below the level of pages."""
+
+import gzip
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from integrations.errors import (
+    CredentialsRejected,
+    IntegrationError,
+    PermanentError,
+    RateLimited,
+    TransientError,
+)
+from integrations.http import Answer, HttpSession, HttpSettings
+from integrations.http_status import failure_of, retry_after_s
+
+ONCE = HttpSettings(connect_s=1.0, read_s=1.0, total_s=1.0, attempts=1, max_body_bytes=100_000)
+
+
+class RawServer:
+    """Answers each connection with prepared bytes, in pieces, and keeps what was asked."""
+
+    def __init__(self, *pieces: bytes, pause_s: float = 0.0) -> None:
+        self._pieces = pieces
+        self._pause_s = pause_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.asked: list[bytes] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/data"
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        self.asked.append(connection.recv(65536))
+        try:
+            for piece in self._pieces:
+                connection.sendall(piece)
+                time.sleep(self._pause_s)
+        except OSError:
+            return
+
+    def stop(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@contextmanager
+def answering(*pieces: bytes, pause_s: float = 0.0) -> Iterator[RawServer]:
+    server = RawServer(*pieces, pause_s=pause_s)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(5)
+
+
+def get(url: str, settings: HttpSettings = ONCE, **params: str) -> Answer:
+    with HttpSession(settings) as session:
+        return session.get_json(url, params=params, bearer="secret-token")
+
+
+def whole(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def test_headers_that_drip_are_given_up_at_the_deadline() -> None:
+    drops = [bytes([byte]) for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 200]
+    with answering(*drops, pause_s=0.05) as server:
+        started = time.monotonic()
+        with pytest.raises(TransientError, match="timed out"):
+            get(server.url)
+        assert 0.9 < time.monotonic() - started < 2
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    with answering(pause_s=0.0) as server:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            started = time.monotonic()
+            with pytest.raises(TransientError, match="timed out"):
+                get(f"http://127.0.0.1:{silent.getsockname()[1]}/data")
+        with pytest.raises(TransientError, match=r"ConnectionError|ProtocolError"):
+            get(server.url)
+    assert time.monotonic() - started < 3
+
+
+def test_a_port_where_nobody_listens_may_work_later() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/data"
+    with pytest.raises(TransientError, match=r"^GET 127\.0\.0\.1 /data: ConnectionError$"):
+        get(url, secret="in-the-query")
+
+
+def test_compressed_answers_are_read_even_in_small_pieces() -> None:
+    body = b'{"numbers": [%s]}' % b",".join(b"%d" % number for number in range(5000))
+    compressed = gzip.compress(body)
+    pieces = [compressed[at : at + 1000] for at in range(0, len(compressed), 1000)]
+    head = whole(compressed, "Content-Encoding: gzip")[: -len(compressed)]
+    with answering(head, *pieces, pause_s=0.002) as server:
+        assert get(server.url).body == body
+
+
+def test_the_bound_of_a_body_is_exact() -> None:
+    fits = b"{%s}" % (b" " * (ONCE.max_body_bytes - 2))
+    with answering(whole(fits)) as server:
+        assert get(server.url).body == fits
+    with answering(whole(fits + b" ")) as server, pytest.raises(TransientError, match="larger than 100000"):
+        get(server.url)
+
+
+def test_compressed_rubbish_may_work_later() -> None:
+    rubbish = whole(b"no gzip", "Content-Encoding: gzip")
+    with answering(rubbish) as server, pytest.raises(TransientError, match="DecodeError"):
+        get(server.url)
+
+
+def test_the_token_travels_in_its_header_and_nowhere_else() -> None:
+    with answering(whole(b"{}")) as server:
+        get(server.url, after="cursor")
+        request_line, *headers = server.asked[0].decode().split("\r\n")
+    assert request_line == "GET /data?after=cursor HTTP/1.1"
+    assert [line for line in headers if "secret-token" in line] == ["Authorization: Bearer secret-token"]
+
+
+def test_proxies_and_netrc_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    with answering(whole(b"{}")) as server:
+        assert get(server.url).body == b"{}"
+        assert b"Authorization: Bearer secret-token" in server.asked[0]
+
+
+def test_a_cookie_of_one_account_does_not_travel_with_another() -> None:
+    with answering(whole(b"{}", "Set-Cookie: account=one; Path=/")) as server, HttpSession(ONCE) as session:
+        for token in ("one", "two"):
+            session.get_json(server.url, params={}, bearer=token)
+        assert b"Cookie" not in server.asked[1]
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/data", "http://", "nowhere", "http://[::1"])
+def test_what_is_not_http_is_refused_for_good(url: str) -> None:
+    with pytest.raises(PermanentError):
+        get(url)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (302, PermanentError),
+        (400, PermanentError),
+        (401, CredentialsRejected),
+        (403, PermanentError),
+        (404, PermanentError),
+        (405, PermanentError),
+        (408, TransientError),
+        (422, PermanentError),
+        (429, RateLimited),
+        (500, TransientError),
+        (501, TransientError),
+        (502, TransientError),
+        (503, TransientError),
+        (599, TransientError),
+    ],
+)
+def test_a_status_says_what_to_do_next(status: int, kind: type[IntegrationError]) -> None:
+    body = b'{"message": "about a person", "requestId": "abc-123"}'
+    with answering(whole(body, status=f"{status} Whatever")) as server, pytest.raises(kind) as caught:
+        get(server.url, HttpSettings(attempts=1, short_waits=0), after="cursor")
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(f"GET 127.0.0.1 /data: status {status}, request abc-123")
+    assert not {"person", "cursor", "secret-token"} & set(str(caught.value).replace(",", "").split())
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"requestId": 7}', b'{"requestId": "two\\nlines"}', b"\xff"])
+def test_a_request_id_that_cannot_be_read_is_left_out(body: bytes) -> None:
+    assert str(failure_of(503, "GET host /path", {}, body)) == "GET host /path: status 503"
+
+
+@pytest.mark.parametrize(
+    ("header", "wait_s"),
+    [
+        (None, 1),
+        ("", 1),
+        ("soon", 1),
+        ("nan", 1),
+        ("0", 0),
+        ("0.40235", 0.40235),
+        ("3", 3),
+        ("-5", 0),
+        ("901", 900),
+        ("inf", 900),
+        ("1e300", 900),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 900),
+    ],
+)
+def test_retry_after_is_read_as_seconds_with_fractions_or_as_a_date(header: str | None, wait_s: float) -> None:
+    assert retry_after_s(header) == wait_s
+
+
+def test_a_date_in_retry_after_is_counted_from_now() -> None:
+    assert 115 < retry_after_s(formatdate(time.time() + 120, usegmt=True)) <= 120
+
+
+def test_a_rate_limit_crosses_processes_with_its_seconds() -> None:
+    copy = pickle.loads(pickle.dumps(RateLimited("wait", 0.4)))
+    assert (str(copy), copy.retry_after_s) == ("wait", 0.4)
