@@ -13,8 +13,8 @@ MAX_SILENT_BEATS = 3
 def check_limits(jobs: "Mapping[str, Job]", settings: "Settings") -> list[str]:
     """Return one line per limit that is out of order; [] is as it should be.
 
-    A job is told to stop before it is killed, and killed before the broker delivers its message again; a slice ends
-    by itself before its job is told to. A worker may miss a beat without losing its runs.
+    A job is told to stop before it is killed, and killed before the broker delivers its message again.
+    A worker may miss a beat without losing its runs.
     """
     problems = []
     for job in jobs.values():
@@ -25,10 +25,6 @@ def check_limits(jobs: "Mapping[str, Job]", settings: "Settings") -> list[str]:
             problems.append(
                 f"{job.name}: time_limit {hard_s:g} s must be less than"
                 f" FLEET_VISIBILITY_TIMEOUT_S {settings.visibility_timeout_s} s"
-            )
-        if settings.slice_s >= soft_s:
-            problems.append(
-                f"{job.name}: soft_time_limit {soft_s:g} s must be more than FLEET_SLICE_S {settings.slice_s:g} s"
             )
     return problems + _order_of_times(settings)
 
