@@ -52,6 +52,15 @@ def leave() -> None:
         _heartbeat.stop()
 
 
+def close() -> None:
+    """Leave in order and close every connection; the next use begins anew."""
+    global _database, _heartbeat
+    leave()
+    if _database is not None:
+        _database.close()
+    _database = _heartbeat = None
+
+
 def _after_fork() -> None:
     global _database, _heartbeat, _lock
     _lock = threading.RLock()

@@ -159,7 +159,7 @@ def take_devices(
     """Link a page of the provider's vehicles to the tenant's by VIN; keep the unknown ones, or make them vehicles.
 
     Returns:
-        How many were `linked`, `created` and `unmatched`.
+        `devices_linked`, `vehicles_created` and `devices_unmatched`.
     """
     listed = [
         {
@@ -175,7 +175,7 @@ def take_devices(
     ]
     statement = _LINK_OR_CREATE if create_vehicles else _LINK_OR_KEEP
     row = connection.execute(statement, {"id": connection_id, "devices": listed}).one()
-    return {"linked": row[0], "created": row[1], "unmatched": row[2]}
+    return {"devices_linked": row[0], "vehicles_created": row[1], "devices_unmatched": row[2]}
 
 
 _UNMATCHED = text(

@@ -55,6 +55,13 @@ def show(account: Account, written: Written) -> None:
         _log.debug("live_state_not_shown", error=type(error).__name__)
 
 
+def forget() -> None:
+    """Close this process's connection to Redis; the next use opens it anew."""
+    for client, _ in _clients.values():
+        client.close()
+    _clients.clear()
+
+
 def _told(vehicle_id: str, latest: Latest) -> dict[str, Any]:
     told: dict[str, Any] = {"vehicle_id": vehicle_id}
     if fix := latest.fix:

@@ -43,6 +43,11 @@ def _hit(item: RateLimitItemPerSecond, key: str) -> bool:
         return _limiter(shared=False).hit(item, key)
 
 
+def forget() -> None:
+    """Forget every count and connection of this process."""
+    _limiters.clear()
+
+
 _limiters: dict[tuple[int, bool], RateLimiter] = {}
 
 
