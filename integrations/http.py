@@ -4,34 +4,26 @@ A caller gets the body or an exception that says what to do next. Messages name 
 the provider's request id; never a query, a header or a body.
 """
 
-import contextvars
-import io
 import re
-import time
 from collections.abc import Mapping
-from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
-from socket import SocketIO, socket
 from types import TracebackType
-from typing import Any, NamedTuple, Self, cast
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 import msgspec
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from integrations.errors import PermanentError, RateLimited, TransientError
+from integrations.http_deadline import DeadlineAdapter, deadline, within
 from integrations.http_status import failure_of
 
 _CHUNK_BYTES = 64 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
-_deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline")
 _backoff = wait_random_exponential(multiplier=0.2, max=2, min=0.1)
 
 
@@ -77,8 +69,8 @@ class HttpSession:
         )
         # One session may serve several accounts: a cookie of one must not travel with another.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.mount("http://", _Adapter())
-        self._session.mount("https://", _Adapter())
+        self._session.mount("http://", DeadlineAdapter())
+        self._session.mount("https://", DeadlineAdapter())
 
     def get_json(self, url: str, *, params: Mapping[str, str], bearer: str) -> Answer:
         """Return the body of an answer that begins like JSON; repeats what may pass within seconds.
@@ -92,11 +84,8 @@ class HttpSession:
         request = _described("GET", url)
         if not _HEADER_SAFE.fullmatch(bearer):
             raise failure_of(401, f"{request}: the token is empty or not printable", {})
-        token = _deadline.set(time.monotonic() + self.settings.total_s)
-        try:
+        with deadline(self.settings.total_s):
             return self._retrying()(self._once, request, url, params, bearer)
-        finally:
-            _deadline.reset(token)
 
     def close(self) -> None:
         """Close the connections."""
@@ -117,7 +106,7 @@ class HttpSession:
                 url,
                 params=params,
                 headers={"Authorization": f"Bearer {bearer}"},
-                timeout=(_within(bounds.connect_s), _within(bounds.read_s)),
+                timeout=(within(bounds.connect_s), within(bounds.read_s)),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -203,63 +192,3 @@ def _named(error: Exception) -> str:
     if isinstance(error, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
         return "timed out"
     return type(error).__name__
-
-
-def _within(seconds: float) -> float:
-    """Cut a timeout to what is left of the call; raises TimeoutError when nothing is."""
-    left = _deadline.get() - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return min(seconds, left)
-
-
-class _BoundedSocket(io.RawIOBase):
-    """A socket whose every receive is bounded by the deadline of the call.
-
-    A read timeout alone lets a server that sends one byte now and then hold a worker for ever.
-    """
-
-    def __init__(self, stream: SocketIO, sock: socket) -> None:
-        self._stream = stream
-        self._sock = sock
-        self._read_s = sock.gettimeout() or 1.0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_within(self._read_s))
-        return self._stream.readinto(buffer)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
-
-
-class _Response(HTTPResponse):
-    def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        stream = cast("SocketIO", self.fp.detach())
-        self.fp = io.BufferedReader(_BoundedSocket(stream, sock), _CHUNK_BYTES)
-
-
-class _HTTPConnection(HTTPConnection):
-    response_class = _Response
-
-
-class _HTTPSConnection(HTTPSConnection):
-    response_class = _Response
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -47,10 +47,12 @@ _LOOPBACK = ("127.0.0.1", "::1")
 class Simulator:
     """All accounts of one simulated provider."""
 
-    def __init__(self, accounts: Sequence[Account], plan: FaultPlan, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, accounts: Sequence[Account], plan: FaultPlan, clock_ms: Callable[[], int], page_bytes: int
+    ) -> None:
         self.accounts = {account.token: account for account in accounts}
         self.faults = Faults(plan)
-        self.pages = Pages()
+        self.pages = Pages(page_bytes)
         self.clock_ms = clock_ms
         self.by_status: Counter[int] = Counter()
         self.by_path: Counter[str] = Counter()

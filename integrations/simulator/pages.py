@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from integrations.simulator.fleet import RHYTHM, Account, from_ms
-from integrations.simulator.tracks import Motion, Track, motion_at, track_of
+from integrations.simulator.tracks import REMEMBERED, Motion, Track, motion_at, track_of
 
 BLOCK = 512
 _MPH_PER_MPS = 3600 / 1609.344
@@ -66,7 +66,7 @@ class Slice(NamedTuple):
 class Pages:
     """Answers of all accounts, remembered up to `memory_bytes`."""
 
-    def __init__(self, memory_bytes: int = 256 * 1024 * 1024) -> None:
+    def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
         self._used_bytes = 0
         self._rendered: OrderedDict[tuple[str, str, Cursor], bytes] = OrderedDict()
@@ -181,9 +181,14 @@ def _vehicle(account: Account, index: int, stats: Iterable[str], here: Cursor) -
             members.append(f'"{_SINGULAR.get(stat, stat)}":{latest}' if is_single else f'"{stat}":[{latest}]')
     if not members:
         return ""
+    return f"{_head(account, index)},{','.join(members)}}}"
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _head(account: Account, index: int) -> str:
     identity = account.identity(index)
-    head = f'{{"id":"{identity.device_id}","name":"{identity.name}","externalIds":{{"samsara.vin":"{identity.vin}"}}'
-    return f"{head},{','.join(members)}}}"
+    external = f'"externalIds":{{"samsara.vin":"{identity.vin}"}}'
+    return f'{{"id":"{identity.device_id}","name":"{identity.name}",{external}'
 
 
 def _listed(account: Account, index: int) -> str:

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ FEED_TYPES = (
     "fuelPercents,engineStates,obdEngineSeconds",
     "evStateOfChargeMilliPercent",
 )
+PAGE_BYTES = 256 * 1024 * 1024
 _STARTS_WITHIN_S = 10.0
 
 
@@ -32,20 +34,24 @@ def serve(
     ready: Callable[[str], None] | None = None,
     accounts: Sequence[Account] = (),
     prerender: bool = False,
+    page_bytes: int = PAGE_BYTES,
 ) -> None:
     """Serve until interrupted. `ready` is called with the base URL once requests are answered.
 
-    Without `accounts` there is one, whose token is `simulated`. Port 0 takes a free one.
+    Without `accounts` there is one, whose token is `simulated`. Port 0 takes a free one. `page_bytes`
+    bounds the rendered pages that are remembered, 200 bytes a point; `prerender` renders those of all feeds
+    before `ready`.
     """
     accounts = accounts or (Account("simulated", vehicles, seed),)
-    simulator = Simulator(accounts, faults or FaultPlan(), now_ms)
+    simulator = Simulator(accounts, faults or FaultPlan(), now_ms, page_bytes)
     if prerender:
         simulator.prerender(FEED_TYPES)
     listener = socket.create_server((host, port))
     if ready:
         # The listener is open: a request made from now on waits for the loop to start.
         ready(f"http://{host}:{listener.getsockname()[1]}")
-    _server(simulator).run(sockets=[listener])
+    with suppress(KeyboardInterrupt):
+        _server(simulator).run(sockets=[listener])
 
 
 class SimulatorThread:
@@ -56,10 +62,11 @@ class SimulatorThread:
         *accounts: Account,
         faults: FaultPlan | None = None,
         prerender: bool = False,
+        page_bytes: int = PAGE_BYTES,
         clock_ms: Callable[[], int] = now_ms,
     ) -> None:
         self.accounts = accounts or (Account("simulated", 10),)
-        self._simulator = Simulator(self.accounts, faults or FaultPlan(), clock_ms)
+        self._simulator = Simulator(self.accounts, faults or FaultPlan(), clock_ms, page_bytes)
         if prerender:
             self._simulator.prerender(FEED_TYPES)
 

@@ -5,10 +5,11 @@ and fall smoothly. Distance, speed, position, heading and odometer agree with ea
 """
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+REMEMBERED = 131_072
 _CORNERS = 512
 _SHAPES = 4
 _M_PER_DEGREE = 111_320.0
@@ -73,6 +74,7 @@ def unit(seed: int, index: int, what: int) -> float:
     return (mixed ^ (mixed >> 31)) / 2**64
 
 
+@lru_cache(maxsize=REMEMBERED)
 def track_of(seed: int, index: int) -> Track:
     """Return how a vehicle of a fleet moves."""
     city, latitude, longitude = _CITIES[int(unit(seed, 0, 1) * len(_CITIES))]

@@ -3,14 +3,21 @@
 import gzip
 import pickle
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from integrations.errors import (
     CredentialsRejected,
@@ -28,12 +35,13 @@ ONCE = HttpSettings(connect_s=1.0, read_s=1.0, total_s=1.0, attempts=1, max_body
 class RawServer:
     """Answers each connection with prepared bytes, in pieces, and keeps what was asked."""
 
-    def __init__(self, *pieces: bytes, pause_s: float = 0.0) -> None:
+    def __init__(self, *pieces: bytes, pause_s: float = 0.0, tls: ssl.SSLContext | None = None) -> None:
         self._pieces = pieces
+        self._tls = tls
         self._pause_s = pause_s
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.asked: list[bytes] = []
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/data"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}/data"
 
     def run(self) -> None:
         while True:
@@ -41,8 +49,11 @@ class RawServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with connection:
-                self._answer(connection)
+            try:
+                with self._tls.wrap_socket(connection, server_side=True) if self._tls else connection as spoken:
+                    self._answer(spoken)
+            except OSError:
+                connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
         self.asked.append(connection.recv(65536))
@@ -59,8 +70,8 @@ class RawServer:
 
 
 @contextmanager
-def answering(*pieces: bytes, pause_s: float = 0.0) -> Iterator[RawServer]:
-    server = RawServer(*pieces, pause_s=pause_s)
+def answering(*pieces: bytes, pause_s: float = 0.0, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
+    server = RawServer(*pieces, pause_s=pause_s, tls=tls)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -87,6 +98,39 @@ def test_headers_that_drip_are_given_up_at_the_deadline() -> None:
         with pytest.raises(TransientError, match="timed out"):
             get(server.url)
         assert 0.9 < time.monotonic() - started < 2
+
+
+def self_signed(directory: Path) -> Path:
+    """Write a key and a certificate for 127.0.0.1 that only itself vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "certificate.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
+    return path
+
+
+def test_over_tls_the_certificate_is_verified_and_the_deadline_kept(tmp_path: Path) -> None:
+    path = self_signed(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(path)
+    trusting = HttpSettings(attempts=1, total_s=1.0, ca_file=str(path))
+    with answering(whole(b"{}"), tls=tls) as server:
+        with pytest.raises(TransientError, match="SSLError"):
+            get(server.url)
+        assert get(server.url, trusting).body == b"{}"
+    head, body = whole(b"{%s}" % (b" " * 100)).split(b"{")
+    drops = [bytes([byte]) for byte in b"{" + body]
+    with answering(head, *drops, pause_s=0.05, tls=tls) as server, pytest.raises(TransientError, match="timed out"):
+        get(server.url, trusting)
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:

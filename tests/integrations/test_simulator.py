@@ -189,7 +189,7 @@ def test_vins_have_valid_check_digits_and_are_unique() -> None:
 def test_rendered_pages_are_forgotten_beyond_their_bound_and_render_the_same_again() -> None:
     account = Account("t", 600, start=NOW, end=NOW + timedelta(minutes=5))
     now_ms = to_ms(NOW + timedelta(hours=1))
-    small, large = Pages(memory_bytes=100_000), Pages()
+    small, large = Pages(100_000), Pages(10**9)
     small.prerender(account, FEED_TYPES[0], now_ms)
     cursor, pages = None, 0
     while True:
