@@ -15,12 +15,21 @@ from tests.servers import private_servers as start_private_servers
 SERVERS = pytest.StashKey[SharedServers]()
 
 
+NOWHERE = {
+    "FLEET_DATABASE_URL": "postgresql://nobody:none@127.0.0.1:1/nowhere",
+    "FLEET_SYSTEM_DATABASE_URL": "postgresql://nobody:none@127.0.0.1:1/nowhere",
+    "FLEET_REDIS_URL": "redis://127.0.0.1:1/0",
+}
+"""What `jobs.app` needs to be imported; nothing answers there, so a test that forgot to say where fails at once."""
+
+
 class OutsideConnectionError(RuntimeError):
     """A test tried to leave the machine. Not an OSError, so that no retry mistakes it for an outage."""
 
 
 @pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
+    _forget_settings()
     given = getattr(config, "workerinput", None)
     if given is not None and "fleet_servers" in given:
         config.stash[SERVERS] = SharedServers.from_controller(given["fleet_servers"])
@@ -42,6 +51,13 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.stash[SERVERS].stop()
+
+
+def _forget_settings() -> None:
+    """Let no setting of the person who runs the tests reach them."""
+    for name in [name for name in os.environ if name.startswith("FLEET_") and not name.startswith("FLEET_TEST_")]:
+        del os.environ[name]
+    os.environ.update(NOWHERE)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@
 import sys
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -37,7 +38,7 @@ class Summary:
 
 
 class Demo:
-    """Watches a running stack; a context, because it holds a connection and perhaps the screen."""
+    """Watches a running stack; a context, because it holds a connection."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -45,26 +46,33 @@ class Demo:
         self._since = read_clock(self._database)
         self._points_before = count_points(self._database)
         self._started = time.monotonic()
+        self._stopped: float | None = None
         self._samples: deque[tuple[float, int]] = deque()
         self._live = Live(auto_refresh=False) if sys.stdout.isatty() else None
         self._next_line = 0.0
 
     def __enter__(self) -> "Demo":
-        if self._live:
-            self._live.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._live.__exit__(kind, error, trace)
         self._database.close()
+
+    @contextmanager
+    def screen(self) -> Iterator[None]:
+        """Take the terminal over, where there is one."""
+        with self._live or nullcontext():
+            yield
 
     @property
     def seconds(self) -> float:
-        """How long this has been watching."""
-        return time.monotonic() - self._started
+        """For how long this has been watching."""
+        return (self._stopped or time.monotonic()) - self._started
+
+    def stop_clock(self) -> None:
+        """End the time that the summary is about; what the workers still finish counts."""
+        self._stopped = time.monotonic()
 
     def show(self) -> None:
         """Read the figures and show them: at once on a terminal, every few seconds elsewhere."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from db.encryption import Keyring, connection_context
 from integrations.registry import open_provider
@@ -20,10 +21,12 @@ from jobs.embedded.errors import EmbeddedServerError
 from jobs.embedded.process import HOST
 
 PROVIDER = "samsara"
-BACKLOG_S = 3600
+BACKLOG_S = 120
 """How much a fleet has already reported when its account is connected: something to catch up with."""
+REPORT_EVERY_S = 2.0
 READY_S = 30.0
-FAULTS = FaultPlan(rate_limit=0.01, server_error=0.01)
+FAULTS = FaultPlan(rate_limit=0.02, server_error=0.02, impossible=0.05, missing_time=0.05, wrong_types=0.05)
+"""What providers do to everybody: refuse now and then, and report what cannot be."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,18 @@ class DemoTenant:
 
 
 TENANTS = (
-    DemoTenant("northern-haulage", "Northern Haulage", "Europe/London", 400, 1),
-    DemoTenant("bay-couriers", "Bay Couriers", "America/Los_Angeles", 200, 2),
+    DemoTenant("northern-haulage", "Northern Haulage", "Europe/London", 1500, 1),
+    DemoTenant("bay-couriers", "Bay Couriers", "America/Los_Angeles", 500, 2),
 )
 SLUGS = tuple(tenant.slug for tenant in TENANTS)
 
 
 def accounts(tokens: dict[str, str], start: datetime) -> list[Account]:
     """Return the simulated accounts by their tokens; `start` must stay the same while a cursor lives."""
-    return [Account(tokens[tenant.slug], tenant.vehicles, tenant.seed, start=start) for tenant in TENANTS]
+    return [
+        Account(tokens[tenant.slug], tenant.vehicles, tenant.seed, interval_s=REPORT_EVERY_S, start=start)
+        for tenant in TENANTS
+    ]
 
 
 def account_start(file: Path) -> datetime:
@@ -70,9 +76,10 @@ def serve_providers() -> None:
 
 
 def seed(database_url: str, origin: str, tokens: dict[str, str], encryption_key: str) -> None:
-    """Make the tenants, their connections to `origin`, and the vehicles that the provider lists.
+    """Make the tenants, their connections to `origin`, and the vehicles that the provider lists; ask for a sync.
 
-    Twice is harmless: each row has a natural key. The origin is written anew: its port changes.
+    Twice is harmless: each row has a natural key. The origin is written anew: its port changes. The sync is
+    asked for as any application would, so that nobody waits for the first tick.
 
     Raises:
         EmbeddedServerError: the provider does not answer.
@@ -85,6 +92,7 @@ def seed(database_url: str, origin: str, tokens: dict[str, str], encryption_key:
             devices = _devices(origin, token)
             with connection.cursor() as cursor:
                 cursor.executemany(_VEHICLE, [_vehicle(tenant_id, connection_id, device) for device in devices])
+            connection.execute(_SYNC, (Jsonb({"connection_id": str(connection_id)}), tenant_id))
 
 
 _TENANT = """
@@ -102,6 +110,8 @@ _VEHICLE = """
     INSERT INTO vehicles (tenant_id, connection_id, external_id, name, vin, license_plate, make, model, year)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
+
+_SYNC = "SELECT enqueue_job('telematics.sync_connection', %s, tenant_id => %s, requested_by => 'demo')"
 
 
 def _tenant(connection: psycopg.Connection, tenant: DemoTenant) -> UUID:

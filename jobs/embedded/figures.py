@@ -38,7 +38,7 @@ class Figures:
         return total
 
 
-# `points` is what the syncs say they stored: a count over the table is for the end.
+# `points` is what the syncs wrote, a point that a later page enriched twice: a count over the table is for the end.
 _TOTALS = """
     SELECT clock_timestamp(),
            (SELECT count(*) FROM vehicles WHERE deleted_at IS NULL),
@@ -48,7 +48,8 @@ _TOTALS = """
 """
 _RUNS = """
     SELECT job, state, count(*) FROM job_runs
-    WHERE created_at >= %s OR state IN ('pending', 'running')
+    WHERE state IN ('pending', 'running')
+       OR created_at >= %(since)s::timestamptz - interval '1 hour' AND finished_at >= %(since)s
     GROUP BY job, state ORDER BY job, state
 """
 _CONNECTIONS = """
@@ -63,7 +64,7 @@ def read_figures(connection: psycopg.Connection, since: datetime) -> Figures:
     totals = connection.execute(_TOTALS).fetchone()
     assert totals is not None
     runs: dict[str, dict[str, int]] = {}
-    for job, state, count in connection.execute(_RUNS, (since,)):
+    for job, state, count in connection.execute(_RUNS, {"since": since}):
         runs.setdefault(job, {})[state] = count
     connections = [Connection(*row) for row in connection.execute(_CONNECTIONS)]
     now, vehicles, points, dead_letters, rejected = totals

@@ -10,7 +10,7 @@ from jobs.queues import QUEUES, THREADED
 
 CELERY = (sys.executable, "-m", "celery", "-A", "jobs.app")
 QUIET = ("--without-mingle", "--without-gossip", "-E")
-RELAY, BEAT, FLOWER, SIMULATOR = "relay", "beat", "flower", "simulator"
+RELAY, BEAT, FLOWER, SIMULATOR, WORKER = "relay", "beat", "flower", "simulator", "worker-"
 
 
 def command_line(*arguments: str) -> list[str]:
@@ -35,7 +35,7 @@ def workers(environment: Mapping[str, str]) -> list[Program]:
     )
     return [
         Program(
-            f"worker-{name}",
+            WORKER + name,
             [*CELERY, "worker", "-Q", queues, "--pool", pool, "-c", str(size), "-n", f"{name}@%h", *QUIET],
             environment,
         )

@@ -14,13 +14,13 @@ from jobs.embedded import keys, programs
 from jobs.embedded.errors import EmbeddedServerError
 from jobs.embedded.postgres import EmbeddedPostgres
 from jobs.embedded.process import HOST, DirectoryLock, bound_argv, check_port, free_port, write_private
-from jobs.embedded.supervisor import Supervisor
+from jobs.embedded.supervisor import Program, Supervisor
 from jobs.embedded.valkey import EmbeddedValkey
 
 DATABASE = "fleet"
 FLOWER_USER, FLOWER_PORT = "fleet", 5555
 MIGRATE_S = 300.0
-FLOWER_WAITS_S = 30.0
+STAGE_WAITS_S = 15.0
 DRAIN_S = 25.0
 """A slice takes 20 s at most; what a worker has not finished by then is rescued at the next start."""
 
@@ -54,7 +54,8 @@ class Stack:
         self.supervisor = Supervisor(self.data_dir, self.logs)
         self.keys = keys.Keys()
         self.flower_port = 0
-        self._flower_by: float | None = None
+        self._stages: list[list[Program]] = []
+        self._next_stage_at = 0.0
         self._deaths: dict[str, int] = {}
 
     @property
@@ -115,14 +116,16 @@ class Stack:
         self._migrate()
 
     def start_processes(self) -> None:
-        """Start relay, workers and beat; `watch` starts Flower, which asks once who the workers are, after them."""
+        """Start the processes in stages, so that work begins before the last of them is up; `watch` goes on with it.
+
+        Flower is last: it asks the workers once who they are.
+        """
         self._say("starting relay, workers, beat and Flower")
         environment = self.environment()
-        self.supervisor.start(programs.relay(environment))
-        for worker in programs.workers(environment):
-            self.supervisor.start(worker)
-        self.supervisor.start(programs.beat(environment))
-        self._flower_by = time.monotonic() + FLOWER_WAITS_S
+        first, *others = programs.workers(environment)
+        flower = programs.flower(environment, self.flower_port, FLOWER_USER, self.keys.flower)
+        self._stages = [[programs.relay(environment), first], [programs.beat(environment), *others], [flower]]
+        self._start_stage()
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a child; passwords travel here and nowhere else."""
@@ -131,7 +134,7 @@ class Stack:
     def watch(self) -> list[str]:
         """Start again what died; return what was found dead. To be called every second or so."""
         found = self.supervisor.watch()
-        self._start_flower()
+        self._start_stage()
         for name, server in (("postgres", self.postgres), ("valkey", self.valkey)):
             if server.pid is None:
                 self._deaths[name] = self._deaths.get(name, 0) + 1
@@ -139,26 +142,28 @@ class Stack:
                 server.start()
         return found
 
-    def stop(self) -> list[str]:
+    def stop_processes(self) -> list[str]:
         """Stop what makes work, let the workers finish, then stop the rest. Returns what had to be killed."""
+        self._stages = []
         killed = self.supervisor.stop([programs.BEAT, programs.RELAY, programs.FLOWER], drain_s=10.0)
-        workers = [worker.name for worker in programs.workers({})]
+        workers = [name for name in self.supervisor.names if name.startswith(programs.WORKER)]
         killed += self.supervisor.stop(workers, drain_s=DRAIN_S)
-        killed += self.supervisor.stop(drain_s=5.0)
+        return killed + self.supervisor.stop(drain_s=5.0)
+
+    def stop_servers(self) -> None:
+        """Stop the servers, after the processes, and give the data directory back."""
         self.valkey.stop()
         self.postgres.stop()
         self._lock.release()
-        return killed
 
-    def _start_flower(self) -> None:
-        if self._flower_by is None:
-            return
-        names = [worker.name for worker in programs.workers({})]
-        if time.monotonic() < self._flower_by and not all(self.supervisor.has_said(name, " ready.") for name in names):
-            return
-        self._flower_by = None
-        flower = programs.flower(self.environment(), self.flower_port, FLOWER_USER, self.keys.flower)
-        self.supervisor.start(flower)
+    def _start_stage(self) -> None:
+        """Start the next stage once the workers of the last one are ready, or have had time enough."""
+        names = [name for name in self.supervisor.names if name.startswith(programs.WORKER)]
+        is_ready = all(self.supervisor.has_said(name, " ready.") for name in names)
+        if self._stages and (is_ready or time.monotonic() >= self._next_stage_at):
+            for program in self._stages.pop(0):
+                self.supervisor.start(program)
+            self._next_stage_at = time.monotonic() + STAGE_WAITS_S
 
     def _url(self, role: str) -> str:
         return self.postgres.url(role, self.keys.roles[role], DATABASE)

@@ -57,6 +57,11 @@ class Supervisor:
         log_from = log.stat().st_size if log.exists() else 0
         self._children[program.name] = _Child(program, self._spawn(program), time.monotonic(), log_from)
 
+    @property
+    def names(self) -> list[str]:
+        """The programs that were started and not stopped, dead ones included."""
+        return list(self._children)
+
     def pid(self, name: str) -> int | None:
         """Return the pid of a program, or None while it is dead."""
         child = self._children.get(name)

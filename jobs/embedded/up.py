@@ -4,13 +4,14 @@ import json
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import structlog
 
 from jobs.embedded import demo_fleet, programs
-from jobs.embedded.demo import Demo, Summary, say, succeeded
+from jobs.embedded.demo import Demo, say, succeeded
 from jobs.embedded.errors import EmbeddedServerError
 from jobs.embedded.process import HOST, free_port
 from jobs.embedded.stack import FLOWER_USER, Stack
@@ -36,38 +37,48 @@ def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
         "FLEET_PROVIDER_ORIGINS": f"http://{HOST}:{port}",
     }
     stack = Stack(data_dir, accounts=demo_fleet.SLUGS if demo else (), extra=extra if demo else {}, say=say)
-    summary: Summary | None = None
-    status = 0
     _let_signals_interrupt()
     try:
         stack.acquire()
         with (stack.logs / "up.log").open("a", buffering=1) as log:
             structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
             try:
-                stack.start_servers()
-                if demo:
-                    _start_providers(stack, port)
-                stack.start_processes()
-                if demo:
-                    summary = _watch_demo(stack, seconds)
-                else:
-                    _watch(stack, seconds)
+                return _run(stack, port if demo else None, seconds)
             finally:
                 _ignore_signals()
-                say("stopping: the workers finish what they are doing")
-                for name in stack.stop():
-                    say(f"{name} did not finish in time and was killed; the ledger runs its work again")
+                stack.stop_processes()
+                stack.stop_servers()
                 structlog.reset_defaults()
     except KeyboardInterrupt:
-        status = 130  # before there was anything to stop in order
+        return 130  # before there was anything to show
     except EmbeddedServerError as error:
         sys.stderr.write(f"fleet-jobs: {error}\n")
-        status = 2
-    if summary is not None:
-        if seconds is not None and not succeeded(summary, stack.deaths):
-            status = 1
-        say(json.dumps(asdict(summary)))
-    return status
+        return 2
+
+
+def _run(stack: Stack, simulator_port: int | None, seconds: float | None) -> int:
+    stack.start_servers()
+    if simulator_port is None:
+        stack.start_processes()
+        _watch(stack, seconds)
+        _finish(stack)
+        return 0
+    _start_providers(stack, simulator_port)
+    stack.start_processes()
+    with Demo(stack) as demo:
+        _watch_demo(stack, demo, seconds)
+        _finish(stack)
+        summary = demo.summary()
+    stack.stop_servers()
+    say(json.dumps(asdict(summary)))
+    return 0 if seconds is None or succeeded(summary, stack.deaths) else 1
+
+
+def _finish(stack: Stack) -> None:
+    _ignore_signals()
+    say("stopping: the workers finish what they are doing")
+    for name in stack.stop_processes():
+        say(f"{name} did not finish in time and was killed; its work runs again at the next start")
 
 
 def _start_providers(stack: Stack, port: int) -> None:
@@ -80,17 +91,14 @@ def _start_providers(stack: Stack, port: int) -> None:
     demo_fleet.seed(stack.system_url, f"http://{HOST}:{port}", stack.keys.accounts, stack.keys.encryption)
 
 
-def _watch_demo(stack: Stack, seconds: float | None) -> Summary:
+def _watch_demo(stack: Stack, demo: Demo, seconds: float | None) -> None:
     """Show the screen until the time is up or somebody interrupts."""
-    with Demo(stack) as demo:
-        try:
-            while seconds is None or demo.seconds < seconds:
-                stack.watch()
-                demo.show()
-                time.sleep(LOOK_EVERY_S)
-        except KeyboardInterrupt:
-            _ignore_signals()
-        return demo.summary()
+    with suppress(KeyboardInterrupt), demo.screen():
+        while seconds is None or demo.seconds < seconds:
+            stack.watch()
+            demo.show()
+            time.sleep(LOOK_EVERY_S)
+    demo.stop_clock()
 
 
 def _watch(stack: Stack, seconds: float | None) -> None:
@@ -98,13 +106,11 @@ def _watch(stack: Stack, seconds: float | None) -> None:
     say(f"up: Flower at {stack.flower_url}, user {FLOWER_USER}, password in {stack.flower_password_file}")
     say(f"in another terminal: set -a; . {stack.environment_file}")
     started = time.monotonic()
-    try:
+    with suppress(KeyboardInterrupt):
         while seconds is None or time.monotonic() - started < seconds:
             for name in stack.watch():
                 say(f"{name} died and is started again; see {stack.logs}/{name}.log")
             time.sleep(LOOK_EVERY_S)
-    except KeyboardInterrupt:
-        _ignore_signals()
 
 
 def _let_signals_interrupt() -> None:

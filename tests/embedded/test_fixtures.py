@@ -16,9 +16,7 @@ def test_the_shared_cluster_answers(postgres_server: PostgresServer) -> None:
 def test_every_role_can_connect_to_a_fresh_database(database: Database, role: str) -> None:
     with psycopg.connect(getattr(database, f"{role}_url")) as connection:
         assert connection.execute("SELECT current_user").fetchone() == (f"fleet_{role}",)
-        assert connection.execute(
-            "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
-        ).fetchone() == (False,)
+        assert connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (False,)
 
 
 @pytest.mark.parametrize("attempt", [1, 2])

@@ -1,0 +1,151 @@
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.embedded.process import DirectoryLock
+from tests.servers import passable_directory
+
+UP = (
+    "import sys; from pathlib import Path; from jobs.embedded.up import run_up; sys.exit(run_up({}, Path(sys.argv[1])))"
+)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    directory = passable_directory()
+    yield directory
+    subprocess.run(["rm", "-rf", str(directory)], check=True)
+
+
+def up(home: Path, *, demo: bool = True, seconds: float | None = None) -> subprocess.Popen[str]:
+    """Start the platform with none of this process's own settings."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
+    command = [sys.executable, "-c", UP.format(f"{demo}, {seconds}"), str(home)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+
+
+def working_below(home: Path) -> list[str]:
+    """Return the commands of the processes that work in `home`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(home):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def lines_until(process: subprocess.Popen[str], word: str) -> list[str]:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if word in line:
+            return lines
+    raise AssertionError(f"ended before {word!r}: {lines} {process.stderr and process.stderr.read()}")
+
+
+def status_of(url: str, password: str = "", method: str = "GET") -> int:
+    login = base64.b64encode(f"fleet:{password}".encode()).decode()
+    headers = {"Authorization": f"Basic {login}"} if password else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method, headers=headers), timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def flower_url(home: Path) -> str:
+    """Return where Flower is, once it answers."""
+    settings = dict(line.split("=", 1) for line in (home / "environment").read_text().splitlines())
+    url = f"http://127.0.0.1:{settings['FLEET_FLOWER_PORT'].strip(chr(39))}"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            status_of(f"{url}/healthcheck")
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return url
+    raise AssertionError("Flower does not answer")
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.kill
+def test_the_demo_works_stops_in_order_and_goes_on_where_it_was(home: Path) -> None:
+    with up(home) as demo:
+        lines_until(demo, "succeeded")
+        assert len(working_below(home)) >= 8  # two servers, relay, three workers, beat, simulator
+        url, password = flower_url(home), (home / "flower.password").read_text().strip()
+        assert status_of(f"{url}/workers") == 401
+        assert status_of(f"{url}/workers", password) == 200
+        assert status_of(f"{url}/api/worker/shutdown/compute@nowhere", password, "POST") == 403
+        shown = " ".join(working_below(home))
+        for secret in ("password", *secrets_of(home)):
+            assert secret not in shown
+        demo.send_signal(signal.SIGINT)
+        output, errors = demo.communicate()
+    assert demo.returncode == 0, errors
+    first = json.loads(output.splitlines()[-1])
+    assert first["vehicles"] == 2000
+    assert first["points"] > 0
+    assert first["runs"]["succeeded"] > 0
+    assert first["dead_letters"] == 0
+    assert working_below(home) == []
+
+    with up(home, seconds=0.1) as again:
+        assert again.stdout is not None
+        before = [line for line in again.stdout if " points (" in line]
+    assert again.returncode == 1, "no work was done in a tenth of a second, and that is not a success"
+    assert points_in(before[0]) >= first["points"]
+    assert working_below(home) == []
+
+
+def points_in(line: str) -> int:
+    """Return the points that a line of the demo shows."""
+    return int(line.partition(" points (")[0].rpartition(" ")[2].replace(",", ""))
+
+
+def secrets_of(home: Path) -> list[str]:
+    kept = json.loads((home / "keys.json").read_text())
+    return [kept["encryption"], kept["flower"], *kept["roles"].values(), *kept["accounts"].values()]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.kill
+def test_a_killed_demo_leaves_nothing_running(home: Path) -> None:
+    with up(home, demo=False) as platform:
+        lines_until(platform, "environment")
+        assert len(working_below(home)) >= 4
+        platform.kill()
+    deadline = time.monotonic() + 20
+    while working_below(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert working_below(home) == []
+
+
+def test_a_second_one_is_told_who_has_the_directory(home: Path) -> None:
+    lock = DirectoryLock(home)
+    lock.acquire()
+    try:
+        with up(home) as second:
+            output, errors = second.communicate()
+    finally:
+        lock.release()
+    assert second.returncode == 2
+    assert output == ""
+    assert errors == f"fleet-jobs: {home} is in use by process {os.getpid()}\n"
