@@ -6,6 +6,7 @@ import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import structlog
@@ -45,9 +46,9 @@ def place(directory: Path, install: Path) -> Placement:
         return Placement(directory, install, account=account)
     if not cluster.exists() and not elsewhere.exists() and _namespaces_work():
         return Placement(directory, install, prefix=NAMESPACE)
-    _move(install, elsewhere)
+    copy = _copy(install, elsewhere)
     log.warning("embedded_postgres_placed_elsewhere", wanted=str(directory), used=str(elsewhere))
-    return Placement(elsewhere, elsewhere / install.name, account=account)
+    return Placement(elsewhere, copy, account=account)
 
 
 def passable(path: Path, account: tuple[int, int]) -> bool:
@@ -84,17 +85,24 @@ def _namespaces_work() -> bool:
         return False
 
 
-def _move(install: Path, elsewhere: Path) -> None:
-    """Copy the programs below `elsewhere`, which must be root's own: anybody may create names in /var/tmp."""
+def _copy(install: Path, elsewhere: Path) -> Path:
+    """Copy the programs below `elsewhere`, which must be root's own: anybody may create names in /var/tmp.
+
+    The package's libraries stand beside it, and the programs look for them there.
+    """
+    package = install.parent
     try:
         elsewhere.mkdir(mode=0o711, exist_ok=True)
         if elsewhere.is_symlink() or elsewhere.stat().st_uid != 0:
             raise EmbeddedServerError(f"{elsewhere} belongs to somebody else")
-        copy = elsewhere / install.name
+        copy = elsewhere / f"programs-{version('embedded-postgres')}"
         if not copy.exists():
-            partial = elsewhere / f"{install.name}.partial"
+            partial = elsewhere / "programs.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(install, partial, symlinks=True)
+            for part in (package, package.with_name(f"{package.name}.libs")):
+                if part.exists():
+                    shutil.copytree(part, partial / part.name, symlinks=True)
             partial.rename(copy)
     except OSError as error:
         raise EmbeddedServerError(f"cannot write to {elsewhere}: {error.strerror}") from error
+    return copy / package.name / install.name
