@@ -155,8 +155,32 @@ def test_stats_of_one_instant_are_one_reading_and_others_stand_alone_in_order() 
 def test_the_vehicles_own_odometer_is_preferred_to_the_one_from_gps() -> None:
     own, derived = {"time": AT, "value": 1000}, {"time": AT, "value": 9000}
     both = decode(body_of({"id": "1", "obdOdometerMeters": [own], "gpsOdometerMeters": [derived]}))
+    elsewhere = derived | {"time": "2026-11-16T11:00:30Z"}
+    apart = decode(body_of({"id": "1", "obdOdometerMeters": [own], "gpsOdometerMeters": [elsewhere]}))
     only = decode(body_of({"id": "1", "gpsOdometerMeters": [derived]}))
-    assert [reading.odometer_km for reading in both.readings + only.readings] == [1.0, 9.0]
+    readings = both.readings + apart.readings + only.readings
+    assert [reading.odometer_km for reading in readings] == [1.0, 1.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("at", "reason"),
+    [
+        (None, "time_missing"),
+        ("2026-11-16T12:05:01Z", "time_in_future"),
+        ("2007-04-07T11:00:00Z", "time_too_old"),
+        ("", "time_unreadable"),
+    ],
+)
+def test_a_meter_of_an_impossible_instant_is_set_aside(at: str | None, reason: str) -> None:
+    fuels = [{"time": at, "value": 50}, {"time": AT, "value": 49}]
+    page = decode(body_of({"id": "1", "fuelPercents": fuels}))
+    assert [(reading.time, reading.fuel_percent) for reading in page.readings] == [(READING.time, 49)]
+    assert [(aside.reason, aside.field) for aside in page.rejected] == [(reason, "fuelPercents.time")]
+
+
+def test_of_two_positions_at_one_instant_the_first_is_kept() -> None:
+    page = decode(body_of({"id": "1", "gps": [FIX, FIX | {"latitude": 53}]}))
+    assert (page.readings, page.rejected) == ([READING], [])
 
 
 def test_readings_come_oldest_first_even_if_the_provider_shuffles_them() -> None:
