@@ -1,53 +1,97 @@
-"""The `fleet-jobs` command: what an operator types."""
+"""The `fleet-jobs` command: what an operator types. This module only wires; each command has its own."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from jobs.settings import SettingsError, exit_on_bad_settings, get_settings
+from jobs.cli import connections, devices, doctor, platform, run, runs, schedule, simulate, steer, tenants
+from jobs.cli.errors import explain
+from jobs.settings import SettingsError, exit_on_bad_settings
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+_NAME = "fleet-jobs"
+_INTERRUPTED = 130
 
+cli = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
 
-@cli.command()
-def relay() -> None:
-    """Publish due runs and rescue lost ones, until stopped. Any number may run."""
-    import signal
-
-    from jobs import process
-    from jobs.app import app
-    from jobs.job import load_jobs
-    from jobs.logging import configure_logging
-    from jobs.relay import Relay
-
-    settings = get_settings()
-    configure_logging(settings)
-    running = Relay(process.get_database(), app, load_jobs(), settings)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, lambda *_: running.stop())
-    running.run()
-
-
-@cli.command()
-def migrate() -> None:
-    """Bring the database to this release's schema and tell it which jobs there are."""
-    from db.engine import Database
-    from db.migrate import upgrade
-    from db.queries.definitions import write_definitions
-    from jobs.job import definitions
-
-    settings = get_settings()
-    if settings.migration_database_url is None:
-        raise SettingsError("FLEET_MIGRATION_DATABASE_URL: missing, `migrate` connects as fleet_migrator")
-    before, after = upgrade(settings.migration_database_url.get_secret_value())
-    system = settings.system_database_url.get_secret_value()
-    database = Database(system, system)
-    with database.system_transaction() as connection:
-        changed = write_definitions(connection, definitions())
-    typer.echo(f"schema {before or 'empty'} -> {after}, {changed} job definitions changed")
+_PANELS: dict[str, list[Callable[..., None]]] = {
+    "Run the platform": [platform.up, platform.migrate, platform.relay, platform.keygen, doctor.doctor],
+    "Jobs and runs": [
+        schedule.schedule,
+        schedule.jobs,
+        run.run,
+        runs.runs,
+        runs.show,
+        steer.replay,
+        steer.cancel,
+        steer.pause,
+        steer.resume,
+        steer.paused,
+    ],
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        cli.command(rich_help_panel=_panel)(_command)
+for _group_name, _group in (("tenants", tenants), ("connections", connections), ("devices", devices)):
+    cli.add_typer(_group.cli, name=_group_name, rich_help_panel="Fleets")
+cli.command(rich_help_panel="Fleets")(simulate.simulate)
 
 
-def main() -> None:
-    """Run the command; what an operator can mend is one line on standard error."""
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("fleet-jobs"))
+        raise typer.Exit
+
+
+@cli.callback()
+def _fleet_jobs(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Background jobs of a fleet-management system.
+
+    Settings come from the environment or from `.env`; `.env.example` explains them all. Without any, `fleet-jobs up
+    --demo` shows the whole platform at work.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; what an operator can mend is one line on standard error, any other error a traceback.
+
+    Raises:
+        SystemExit: always. 0 done, 1 not done, 2 asked wrongly or bad settings, 130 interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        cli()
+        status = cli(given or ["--help"], prog_name=_NAME, standalone_mode=False)
     except SettingsError as error:
         exit_on_bad_settings(error)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else _NAME
+        said = error.format_message().rstrip(".").replace("Value error, ", "")
+        _leave(f"{said[:1].lower()}{said[1:]}: see `{path} --help`", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        raise SystemExit(_INTERRUPTED) from None
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads on: neither is there anybody to tell
+        raise SystemExit(1) from None
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        _leave(line, 1)
+    raise SystemExit(status or 0)
+
+
+def _leave(line: str, status: int) -> None:
+    typer.echo(f"{_NAME}: {' '.join(line.split())}", err=True)
+    raise SystemExit(status)

@@ -1,0 +1,73 @@
+"""`fleet-jobs up`, `migrate`, `relay`, `keygen`: what runs the platform."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.settings import SettingsError, get_settings
+
+
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="With simulated fleets, so that there is work to see.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option("--for", metavar="SECONDS", min=1, help="Stop after that long.")
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(envvar="FLEET_DATA_DIR", help="The only place that is written to.")] = Path(
+        ".fleet"
+    ),
+) -> None:
+    """Run the whole platform on this machine, with servers of its own, until Ctrl-C. It needs no settings."""
+    from jobs.embedded.up import run_up
+
+    raise typer.Exit(run_up(demo, seconds, data_dir))
+
+
+def migrate() -> None:
+    """Bring the database to this release's schema, and tell it which jobs there are."""
+    from db.engine import Database
+    from db.migrate import upgrade
+    from db.queries.definitions import write_definitions
+    from jobs.cli.database import reaching
+    from jobs.job import definitions
+
+    settings = get_settings()
+    if settings.migration_database_url is None:
+        raise SettingsError("FLEET_MIGRATION_DATABASE_URL: missing, `migrate` connects as fleet_migrator")
+    jobs = definitions()
+    with reaching(settings.migration_database_url, "FLEET_MIGRATION_DATABASE_URL"):
+        before, after = upgrade(settings.migration_database_url.get_secret_value())
+    system = settings.system_database_url.get_secret_value()
+    database = Database(system, system)
+    with reaching(settings.system_database_url, "FLEET_SYSTEM_DATABASE_URL"):
+        try:
+            with database.system_transaction() as connection:
+                changed = write_definitions(connection, jobs)
+        finally:
+            database.close()
+    typer.echo(f"schema {before or 'empty'} -> {after}, {changed} job definitions changed")
+
+
+def relay() -> None:
+    """Publish due runs and rescue lost ones, until stopped. Any number may run."""
+    import signal
+
+    from jobs import process
+    from jobs.app import app
+    from jobs.job import load_jobs
+    from jobs.logging import configure_logging
+    from jobs.relay import Relay
+
+    settings = get_settings()
+    configure_logging(settings)
+    running = Relay(process.get_database(), app, load_jobs(), settings)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda *_: running.stop())
+    running.run()
+
+
+def keygen() -> None:
+    """Print a new key for FLEET_ENCRYPTION_KEYS: 32 random bytes, base64."""
+    from db.encryption import new_key
+
+    typer.echo(new_key())
