@@ -129,6 +129,10 @@ class PostgresServer:
                 admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(making)))
                 self.database(making).bootstrap_and_migrate()
                 rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+                # Nobody may be connected to what is copied, and TimescaleDB's workers connect to every database.
+                close = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false")
+                admin.execute(close.format(sql.Identifier(making)))
+                admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (making,))
                 admin.execute(rename.format(sql.Identifier(making), sql.Identifier(name)))
         return name
 
