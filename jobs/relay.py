@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import psycopg
 import structlog
 from celery import Celery
+from kombu.exceptions import BatchPublishError
 from kombu.exceptions import OperationalError as BrokerDown
+from kombu.messaging import Producer
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,7 +28,8 @@ from jobs.settings import Settings
 _log = structlog.get_logger()
 
 _SMALLEST_WINDOW = 8
-_BUSY_PAUSE_S = 0.005
+_BUSY_PAUSE_S = 0.01
+_NO_CLAIMS_S = 1.0
 _RECONCILE_EVERY_S = 1.0
 _FORGET_EVERY_S = 600.0
 
@@ -38,14 +41,22 @@ class Window:
     limit: int
     size: int = _SMALLEST_WINDOW
     seen: int = 0
+    claimed_at: float = 0.0
 
-    def room(self, outstanding: int) -> int:
-        """Return how many more messages may be published now."""
+    def room(self, outstanding: int, now: float) -> int:
+        """Return how many more messages may be published now: none before half of the window was claimed.
+
+        So a statement takes many runs, also where each travels alone.
+        """
+        if outstanding < self.seen or outstanding == 0:
+            self.claimed_at = now
+        elif now - self.claimed_at >= _NO_CLAIMS_S:
+            self.size = max(self.size // 2, _SMALLEST_WINDOW)
+            self.claimed_at = now
         if outstanding == 0:
             self.size = min(self.size * 2, self.limit)
-        elif outstanding >= self.seen > 0:
-            self.size = max(self.size // 2, _SMALLEST_WINDOW)
-        return max(self.size - outstanding, 0)
+        self.seen = outstanding
+        return self.size - outstanding if outstanding <= self.size // 2 else 0
 
 
 class Relay:
@@ -80,6 +91,7 @@ class Relay:
         listener.start()
         while not self._stopped.is_set():
             pause_s = self.step()
+            self._stopped.wait(_BUSY_PAUSE_S)  # whatever is enqueued meanwhile is taken together
             self._wake.wait(pause_s)
             self._wake.clear()
 
@@ -88,14 +100,14 @@ class Relay:
         try:
             published = self.publish()
             self.reconcile()
-        except (SQLAlchemyError, psycopg.Error, BrokerDown, RedisError, OSError) as error:
+        except (SQLAlchemyError, psycopg.Error, BrokerDown, BatchPublishError, RedisError, OSError) as error:
             self._note_failure(error)
             return 1.0
         if self._failing:
             _log.info("relay_recovered", after=self._failing)
             self._failing = None
             self._healthy_since = time.monotonic()
-        return _BUSY_PAUSE_S if published else self._settings.poll_s
+        return 0.0 if published else self._settings.poll_s
 
     def publish(self) -> int:
         """Hand every job's due runs to the broker, as far as its window is open. Returns how many messages."""
@@ -110,41 +122,43 @@ class Relay:
                     continue
                 window = self._windows[name]
                 unclaimed = -(-outstanding.get(name, 0) // job.batch)
-                room = window.room(unclaimed)
-                window.seen = unclaimed
-                if room:
-                    due = relay.take_due(connection, name, room * job.batch)
-                    published += self._send(job, due)
-                elif unclaimed:
+                if room := window.room(unclaimed, time.monotonic()):
+                    sent = self._send(job, relay.take_due(connection, name, room * job.batch))
+                    window.seen += sent
+                    published += sent
+                else:
                     published += 1  # the workers are behind: look again soon
         return published
 
     def _send(self, job: Job, due: list[DueRun]) -> int:
-        unsent = [run.id for run in due]
-        messages = 0
+        """Publish all in one round trip, or take all back: a message that got through twice is harmless."""
+        messages = list(_chunks(due, job.batch))
+        sent = False
         try:
-            with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
-                for chunk in _chunks(due, job.batch):
-                    tenants = sorted({run.tenant or "platform" for run in chunk})
-                    ids = [str(run.id) for run in chunk]
-                    shown = ", ".join(tenants[:3]) + (" ..." if len(tenants) > 3 else "")
-                    self._app.send_task(
-                        job.name,
-                        kwargs={"run_ids": ids},
-                        task_id=ids[0] if len(ids) == 1 else None,
-                        queue=job.queue,
-                        producer=producer,
-                        argsrepr="()",
-                        kwargsrepr=f"{shown}: {len(ids)} run{'s' if len(ids) > 1 else ''}",
-                        retry=False,
-                    )
-                    messages += 1
-                    unsent = unsent[len(chunk) :]
+            with self._app.producer_pool.acquire(block=True, timeout=5) as producer, producer.batch():
+                for chunk in messages:
+                    self._publish_one(job, chunk, producer)
+            sent = True
         finally:
-            if unsent:
+            if not sent:
                 with self._database.statement() as connection:
-                    relay.unpublish(connection, unsent)
-        return messages
+                    relay.unpublish(connection, [run.id for run in due])
+        return len(messages)
+
+    def _publish_one(self, job: Job, runs: list[DueRun], producer: Producer) -> None:
+        tenants = sorted({run.tenant or "platform" for run in runs})
+        ids = [str(run.id) for run in runs]
+        shown = ", ".join(tenants[:3]) + (" ..." if len(tenants) > 3 else "")
+        self._app.send_task(
+            job.name,
+            kwargs={"run_ids": ids},
+            task_id=ids[0] if len(ids) == 1 else None,
+            queue=job.queue,
+            producer=producer,
+            argsrepr="()",
+            kwargsrepr=f"{shown}: {len(ids)} run{'s' if len(ids) > 1 else ''}",
+            retry=False,
+        )
 
     def _bury(self, name: str) -> None:
         with self._database.statement() as own:

@@ -25,7 +25,8 @@ class DueRun:
 
 
 # A loose index scan finds the (priority, tenant) lanes that have anything due, without reading the backlog; of each
-# lane at most a window is looked at, and the lanes are merged turn by turn.
+# lane at most a window is looked at, and the lanes are merged turn by turn. The arrays keep the planner on the primary
+# key: it believes in one pending row, and would join with the whole backlog.
 _TAKE = text(
     f"""
     WITH RECURSIVE lanes AS (
@@ -51,13 +52,13 @@ _TAKE = text(
     ),
     next AS (SELECT id, priority, turn, run_at FROM turns ORDER BY priority, turn, run_at LIMIT :wanted),
     taken AS (
-        SELECT r.id FROM job_runs r WHERE r.id IN (SELECT id FROM next)
+        SELECT r.id FROM job_runs r WHERE r.id = ANY(ARRAY(SELECT id FROM next))
           AND r.state = 'pending' AND r.published_at IS NULL
         ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED
     ),
     published AS (
         UPDATE job_runs r SET published_at = clock_timestamp(), publishes = r.publishes + 1
-        FROM taken WHERE r.id = taken.id
+        WHERE r.id = ANY(ARRAY(SELECT id FROM taken))
         RETURNING r.id, r.tenant_id, r.rescues > 0 AS alone
     )
     SELECT p.id, t.slug, p.alone
