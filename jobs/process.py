@@ -36,8 +36,9 @@ def get_heartbeat() -> "Heartbeat":
         if _heartbeat is None:
             from jobs.heartbeat import Heartbeat
 
-            _heartbeat = Heartbeat(get_database(), get_settings().heartbeat_s)
-            _heartbeat.start()
+            starting = Heartbeat(get_database(), get_settings().heartbeat_s)
+            starting.start()  # where the database is away it raises, and the next message tries again
+            _heartbeat = starting
         return _heartbeat
 
 
