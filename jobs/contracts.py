@@ -43,7 +43,7 @@ class Contract:
         self._struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
 
     def parse(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments with their types.
+        """Return the arguments with their types; null is as good as not given, as at the door.
 
         Raises:
             InvalidArguments: the first field that is missing, unknown or of the wrong shape.
@@ -51,7 +51,7 @@ class Contract:
         if not self.parameters and not args:
             return {}
         try:
-            parsed = msgspec.convert(args, self._struct)
+            parsed = msgspec.convert({name: value for name, value in args.items() if value is not None}, self._struct)
         except msgspec.ValidationError as error:
             raise InvalidArguments(f"{self.job}: {_readable(str(error))}") from None
         return {name: getattr(parsed, name) for name in self.parameters}

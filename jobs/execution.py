@@ -4,6 +4,7 @@ A message that brings no run of the ledger comes from a foreign Celery client: i
 brings it back.
 """
 
+import json
 import random
 import traceback
 from collections import defaultdict
@@ -29,17 +30,23 @@ from jobs.run import Claim, Run
 _log = structlog.get_logger()
 
 _LONGEST_DELAY_S = 600
+_LONGEST_WAIT_S = 86_400.0  # a provider may ask for any number, or for none
+_LARGEST_ARGS_BYTES = 65_536
 _DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
 _ENDED_BY_SERVER = ("25P03", "57P01", "57P02", "57P03", "57P05")  # timeouts in a transaction, shutdowns
 
 
 def receive(job: Job, message_id: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     """Do what a Celery message asks for; twice is harmless, the second finds its runs claimed or recorded."""
-    ids = kwargs.get("run_ids")
-    if ids is None:
+    if "run_ids" not in kwargs:
         _record_foreign(job, message_id, args, kwargs)
+        return
+    given = kwargs["run_ids"]
+    ids = [_as_uuid(each) for each in given] if isinstance(given, list) else [None]
+    if None in ids:
+        _record_foreign(job, message_id, args, {}, problem=f"{job.name}: run_ids: expected a list of uuids")
     else:
-        execute(job, [UUID(run_id) for run_id in ids])
+        execute(job, [each for each in ids if each is not None])
 
 
 def execute(job: Job, ids: list[UUID]) -> None:
@@ -47,7 +54,7 @@ def execute(job: Job, ids: list[UUID]) -> None:
     heartbeat, database, token = process.get_heartbeat(), process.get_database(), uuid4()
     with heartbeat.working_on(token):
         with database.statement() as connection:
-            rows = ledger.claim(connection, ids, token, heartbeat.worker_id)
+            rows = ledger.claim(connection, job.name, ids, token, heartbeat.worker_id)
         by_tenant: dict[UUID | None, list[ClaimedRun]] = defaultdict(list)
         for row in rows:
             by_tenant[row.tenant_id].append(row)
@@ -64,13 +71,11 @@ def _execute_alone(job: Job, row: ClaimedRun, claim: Claim) -> None:
     with structlog.contextvars.bound_contextvars(run=str(run.id), job=job.name, tenant=str(run.tenant_id)):
         try:
             outcome = job.function(run, **job.contract.parse(row.args))
-        except Exception as error:
+            if not run.is_recorded:
+                with claim.database.statement() as connection:
+                    _record(connection, run, claim, outcome)
+        except Exception as error:  # also an outcome that cannot be recorded
             _record_failure(job, run, claim, error)
-            return
-        if run.is_recorded:
-            return
-        with claim.database.statement() as connection:
-            _record(connection, run, claim, outcome)
 
 
 def _execute_batch(job: Job, rows: list[ClaimedRun], claim: Claim) -> None:
@@ -84,12 +89,14 @@ def _execute_batch(job: Job, rows: list[ClaimedRun], claim: Claim) -> None:
                     outcome = job.function(run, **job.contract.parse(row.args))
                     if isinstance(outcome, NextSlice):
                         raise TypeError(f"{job.name}: a job in batches has no slices")
+                    run.add(outcome or {})
                 except (*_DATABASE_DOWN, ClaimLost):
                     raise
                 except Exception as error:
+                    if claim.shared is not None and claim.shared.invalidated:
+                        raise  # the server ended the session: the others' effects are gone too
                     failed.append((run, error))
                 else:
-                    run.add(outcome or {})
                     done[run.id] = run.counts or None
             if claim.shared is not None and done:
                 ledger.succeed(claim.shared, done, claim.token)
@@ -100,8 +107,8 @@ def _execute_batch(job: Job, rows: list[ClaimedRun], claim: Claim) -> None:
     if claim.shared is None and done:
         with claim.database.statement() as connection:
             ledger.succeed(connection, done, claim.token)
-    for run, error in failed:
-        _record_failure(job, run, claim, error)
+    for run, why in failed:
+        _record_failure(job, run, claim, why)
 
 
 def _record(connection: Connection, run: Run, claim: Claim, outcome: Any) -> None:
@@ -142,7 +149,8 @@ def _write_failure(connection: Connection, job: Job, run: Run, claim: Claim, err
         ledger.finish(connection, run.id, claim.token, "cancelled", None)
         return
     if isinstance(error, Snooze | RateLimited):
-        delay_s = error.delay_s if isinstance(error, Snooze) else error.retry_after_s
+        asked_s = error.delay_s if isinstance(error, Snooze) else error.retry_after_s
+        delay_s = min(max(0.0, asked_s), _LONGEST_WAIT_S)
         ledger.postpone(connection, run.id, claim.token, delay_s=delay_s, costs_a_try=False, error=describe(error))
         return
     if _may_work_later(error) and run.attempt < run.max_attempts:
@@ -173,7 +181,7 @@ def describe(error: Exception) -> dict[str, str]:
     ours = isinstance(error, IntegrationError | InvalidArguments | Snooze)
     described = {"type": type(error).__name__}
     if ours:
-        described["message"] = str(error)[:1000]
+        described["message"] = _storable(str(error)[:1000])
     elif isinstance(error, DBAPIError):
         diagnostic = getattr(error.orig, "diag", None)
         described["message"] = "; ".join(
@@ -191,12 +199,20 @@ def describe(error: Exception) -> dict[str, str]:
     return described
 
 
-def _record_foreign(job: Job, message_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def _storable(text: str) -> str:
+    """Return a text without what PostgreSQL cannot keep: NUL, and half of a surrogate pair."""
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def _record_foreign(
+    job: Job, message_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], problem: str | None = None
+) -> None:
     given = dict(kwargs)
     tenant_id = given.pop("tenant_id", None)
     run_id = _as_uuid(message_id) or uuid5(NAMESPACE_OID, message_id)
-    problem = None
-    if args:
+    if unstorable := _why_unstorable(given):
+        problem, given = f"{job.name}: arguments: {unstorable}", {}
+    elif args:
         problem = f"{job.name}: arguments: expected by name, got {len(args)} by position"
     elif not job.is_public:
         problem = f"{job.name}: not a job that other applications may enqueue"
@@ -207,6 +223,17 @@ def _record_foreign(job: Job, message_id: str, args: Sequence[Any], kwargs: Mapp
         if problem:
             _log.warning("foreign_message_refused", job=job.name, problem=problem)
             foreign.record_refused(connection, run_id, job.name, job.queue, given, problem)
+
+
+def _why_unstorable(given: Mapping[str, Any]) -> str | None:
+    """Return why not even a dead letter could keep the arguments, or None."""
+    try:
+        written = json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # not a number, or half of a surrogate pair
+        return "a value that cannot be stored"
+    if b"\\u0000" in written:
+        return "a value that cannot be stored"
+    return f"more than {_LARGEST_ARGS_BYTES} bytes" if len(written) > _LARGEST_ARGS_BYTES else None
 
 
 def _as_uuid(value: object) -> UUID | None:

@@ -45,7 +45,7 @@ _CLAIM = _sql(
     """
     WITH mine AS (
         SELECT r.id FROM job_runs r
-        WHERE r.id = ANY(:ids) AND r.state = 'pending' AND r.run_at <= clock_timestamp()
+        WHERE r.id = ANY(:ids) AND r.job = :job AND r.state = 'pending' AND r.run_at <= clock_timestamp()
           AND NOT EXISTS (SELECT FROM job_controls c
                           WHERE c.kind = 'job' AND c.name = r.job OR c.kind = 'queue' AND c.name = r.queue)
         ORDER BY r.id
@@ -63,9 +63,9 @@ _CLAIM = _sql(
 )
 
 
-def claim(connection: Connection, ids: Sequence[UUID], token: UUID, worker_id: UUID) -> list[ClaimedRun]:
-    """Take the runs that are still pending and due; the rest were taken, cancelled or paused meanwhile."""
-    rows = connection.execute(_CLAIM, {"ids": list(ids), "token": token, "worker_id": worker_id})
+def claim(connection: Connection, job: str, ids: Sequence[UUID], token: UUID, worker_id: UUID) -> list[ClaimedRun]:
+    """Take the job's runs that are still pending and due; the rest were taken, cancelled or paused meanwhile."""
+    rows = connection.execute(_CLAIM, {"job": job, "ids": list(ids), "token": token, "worker_id": worker_id})
     return [ClaimedRun(*row) for row in rows]
 
 
@@ -178,7 +178,9 @@ def postpone(
 
 _REPORT = text(
     """
-    UPDATE job_runs SET counts = :counts, progress = :progress, rescues = 0, updated_at = clock_timestamp()
+    UPDATE job_runs
+    SET counts = :counts, progress = :progress, updated_at = clock_timestamp(),
+        rescues = CASE WHEN (counts, progress) IS DISTINCT FROM (:counts, :progress) THEN 0 ELSE rescues END
     WHERE id = :id AND claim_token = :token AND state = 'running'
     """
 ).bindparams(bindparam("counts", type_=JSONB(none_as_null=True)), bindparam("progress", type_=JSONB(none_as_null=True)))
@@ -187,7 +189,10 @@ _REPORT = text(
 def report(
     connection: Connection, run_id: UUID, token: UUID, counts: dict[str, int], progress: dict[str, Any] | None
 ) -> bool:
-    """Write how far a run has come, in the transaction of what it did. False: no longer the caller's."""
+    """Write how far a run has come, in the transaction of what it did. False: no longer the caller's.
+
+    Coming further forgets the rescues before; saying the same again does not.
+    """
     values = {"id": run_id, "token": token, "counts": counts, "progress": progress}
     return connection.execute(_REPORT, values).rowcount == 1
 
