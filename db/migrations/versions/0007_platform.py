@@ -123,9 +123,20 @@ def upgrade() -> None:
 
 
 _FUNCTIONS = """
+-- Whether a text starts with a day of the calendar and goes on as a pattern says.
+CREATE FUNCTION job_has_date(given text, rest text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF given !~ ('^\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])' || rest || '$') OR left(given, 4) = '0000' THEN
+        RETURN false;
+    END IF;
+    RETURN extract(month FROM make_date(left(given, 4)::integer, substr(given, 6, 2)::integer, 1)
+                              + substr(given, 9, 2)::integer - 1) = substr(given, 6, 2)::integer;
+END $$;
+
 -- What is wrong with the arguments, in words that name the field and the value's shape, never the value.
 CREATE FUNCTION job_argument_error(parameters jsonb, args jsonb) RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     field text;
     rule jsonb;
@@ -155,13 +166,13 @@ BEGIN
             END IF;
             IF word = 'uuid' AND (args ->> field) !~
                     '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
-               OR word = 'date' AND (args ->> field) !~ '^\\d{4}-\\d\\d-\\d\\d$'
-               OR word = 'datetime' AND (args ->> field) !~
-                    '^\\d{4}-\\d\\d-\\d\\d[T ]\\d\\d:\\d\\d(:\\d\\d(\\.\\d{1,6})?)?(Z|[+-]\\d\\d:\\d\\d)$' THEN
+               OR word = 'date' AND NOT job_has_date(args ->> field, '')
+               OR word = 'datetime' AND NOT job_has_date(args ->> field, '[T ]([01]\\d|2[0-3])(:[0-5]\\d){2}'
+                    '(\\.\\d{1,6})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)') THEN
                 RETURN format('%s: expected %s, got a string of %s characters', field, word, length(args ->> field));
             END IF;
         ELSIF word = 'integer' THEN
-            IF given <> 'number' OR (args ->> field)::numeric % 1 <> 0 THEN
+            IF given <> 'number' OR (args ->> field) !~ '^-?\\d+$' THEN
                 RETURN format('%s: expected integer, got %s', field, given);
             END IF;
         ELSIF given <> word AND word <> 'any' THEN
