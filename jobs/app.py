@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown
-from kombu import Queue
+from kombu.entity import Exchange, Queue
 
 from jobs import process
 from jobs.logging import configure_logging
@@ -55,7 +55,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": False,
         "task_track_started": True,
         "task_create_missing_queues": False,
-        "task_queues": [Queue(name) for name in QUEUES],
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_default_queue": "lifecycle",
         "task_routes": (route,),
         "task_send_sent_event": True,

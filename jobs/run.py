@@ -102,15 +102,23 @@ class Run:
             yield connection
 
     def add(self, counts: Counts) -> None:
-        """Add to what the run has counted so far, slices before included."""
+        """Add to what the run has counted so far, slices before included.
+
+        Raises:
+            TypeError: a count is not a whole number.
+        """
         for word, number in counts.items():
+            if not isinstance(number, int):
+                raise TypeError(f"{self.job}: {word}: a count is a whole number")
             self.counts[word] = self.counts.get(word, 0) + number
 
-    def report(self, connection: Connection, **progress: Any) -> None:
-        """Write counts and progress in the transaction of the effects that they tell of."""
-        self.progress |= progress
-        if not ledger.report(connection, self.id, self._claim.token, self.counts, self.progress):
+    def report(self, connection: Connection, counts: Counts, **progress: Any) -> None:
+        """Add to the run's counts and write how far it is, in the transaction of the effects that this tells of."""
+        told = {word: self.counts.get(word, 0) + counts.get(word, 0) for word in self.counts | counts}
+        if not ledger.report(connection, self.id, self._claim.token, told, self.progress | progress):
             raise ClaimLost
+        self.counts = told
+        self.progress |= progress
 
     def succeed(self, connection: Connection) -> None:
         """Finish the run in the transaction of its effects, so that both happen or neither."""

@@ -79,11 +79,12 @@ def platform_of(database: Database, redis_url: str, patch: pytest.MonkeyPatch, *
     }
     for name, value in ({"FLEET_PROVIDER_ORIGINS": ""} | given).items():
         patch.setenv(name, value)
-    from jobs import process, settings as settings_module
-    from jobs.telematics import live, pace
+    from jobs import process, watchers
+    from jobs import settings as settings_module
+    from jobs.telematics import pace
 
     settings_module.get_settings.cache_clear()
-    live.forget()
+    watchers.forget()
     pace.forget()
     from db.queries.definitions import write_definitions
     from jobs.job import definitions
@@ -93,6 +94,6 @@ def platform_of(database: Database, redis_url: str, patch: pytest.MonkeyPatch, *
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
         yield Platform(database, admin)
     process.close()
-    live.forget()
+    watchers.forget()
     pace.forget()
     settings_module.get_settings.cache_clear()

@@ -5,18 +5,12 @@ read them, so they carry no prefix of ours.
 """
 
 from typing import Any
+from uuid import UUID
 
 import msgspec
-import structlog
-from redis import Redis
-from redis.exceptions import RedisError
 
-from db.queries.telematics import Account
-from jobs import process
-from jobs.settings import get_settings
-from jobs.telematics.page import Latest, Written
-
-_log = structlog.get_logger()
+from jobs import watchers
+from jobs.telematics.page import Latest
 
 STATUS_TTL_S = 300
 
@@ -40,26 +34,17 @@ redis.call('PUBLISH', ARGV[3], ARGV[1])
 return #vehicles
 """
 
-_clients: dict[int, tuple[Redis, Any]] = {}
 
-
-def show(account: Account, written: Written) -> None:
+def show(tenant_id: UUID, latest: dict[UUID, Latest]) -> None:
     """Tell Redis what is newest of each vehicle of a page."""
-    vehicles = [_told(str(vehicle_id), latest) for vehicle_id, latest in written.latest.items()]
+    vehicles = [_told(str(vehicle_id), of_vehicle) for vehicle_id, of_vehicle in latest.items()]
     if not vehicles:
         return
-    try:
-        _, script = _client()
-        script(args=[msgspec.json.encode(vehicles), STATUS_TTL_S, f"fleet:{account.tenant_id}:positions"])
-    except RedisError as error:
-        _log.debug("live_state_not_shown", error=type(error).__name__)
-
-
-def forget() -> None:
-    """Close this process's connection to Redis; the next use opens it anew."""
-    for client, _ in _clients.values():
-        client.close()
-    _clients.clear()
+    told = msgspec.json.encode(vehicles)
+    watchers.attempt(
+        lambda: watchers.client().register_script(_SHOW)(args=[told, STATUS_TTL_S, f"fleet:{tenant_id}:positions"]),
+        lambda: None,
+    )
 
 
 def _told(vehicle_id: str, latest: Latest) -> dict[str, Any]:
@@ -78,12 +63,3 @@ def _told(vehicle_id: str, latest: Latest) -> dict[str, Any]:
     if latest.engine_state:
         told["engine_state"] = latest.engine_state.engine_state
     return {name: value for name, value in told.items() if value is not None}
-
-
-def _client() -> tuple[Redis, Any]:
-    pid = process.current_id()
-    if pid not in _clients:
-        url = get_settings().redis_url.get_secret_value()
-        client = Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2, health_check_interval=25)
-        _clients[pid] = (client, client.register_script(_SHOW))
-    return _clients[pid]

@@ -2,18 +2,14 @@
 
 import time
 
-import structlog
 from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage, RedisStorage, Storage
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter, RateLimiter
-from redis.exceptions import RedisError
 
 from db.queries.telematics import Account
 from integrations.errors import RateLimited
-from jobs import process
+from jobs import process, watchers
 from jobs.settings import get_settings
-
-_log = structlog.get_logger()
 
 # Requests a second and organisation where the provider prints none (developers.samsara.com/docs/rate-limits, read
 # 2026-11: 25/s for /fleet/vehicles; no number on the stats feeds). A connection's setting `requests_per_s` overrides.
@@ -37,33 +33,26 @@ def wait_for_turn(account: Account) -> None:
 
 
 def _hit(item: RateLimitItemPerSecond, key: str) -> bool:
-    try:
-        return _limiter(shared=True).hit(item, key)
-    except RedisError:
-        return _limiter(shared=False).hit(item, key)
+    return watchers.attempt(lambda: _shared().hit(item, key), lambda: _own.hit(item, key))
+
+
+_own = MovingWindowRateLimiter(MemoryStorage())
+_limiters: dict[int, RateLimiter] = {}
+
+
+def _shared() -> RateLimiter:
+    pid = process.current_id()
+    if pid not in _limiters:
+        settings = get_settings()
+        storage = RedisStorage(
+            settings.redis_url.get_secret_value(),
+            connection_pool=watchers.pool(),
+            key_prefix=f"{settings.redis_key_prefix}limits",
+        )
+        _limiters[pid] = MovingWindowRateLimiter(storage)
+    return _limiters[pid]
 
 
 def forget() -> None:
-    """Forget every count and connection of this process."""
+    """Forget every connection of this process."""
     _limiters.clear()
-
-
-_limiters: dict[tuple[int, bool], RateLimiter] = {}
-
-
-def _limiter(*, shared: bool) -> RateLimiter:
-    key = (process.current_id(), shared)
-    if key not in _limiters:
-        settings = get_settings()
-        storage: Storage = (
-            RedisStorage(
-                settings.redis_url.get_secret_value(),
-                key_prefix=f"{settings.redis_key_prefix}limits",
-                socket_connect_timeout=1,
-                socket_timeout=1,
-            )
-            if shared
-            else MemoryStorage()
-        )
-        _limiters[key] = MovingWindowRateLimiter(storage)
-    return _limiters[key]

@@ -1,7 +1,7 @@
-"""What one page of a provider becomes in the database, in this order, within one transaction.
+"""What one page of a provider becomes: prepared while the page before is being written, then written at once.
 
-Stages of the pipeline: devices to vehicles, points, latest positions, rejected records. Fences, alerts and fault codes
-join between positions and the cursor, which the caller moves last.
+The order of writing: points, latest positions, rejected records. Fences, alerts and fault codes join between positions
+and the cursor, which the caller moves last.
 """
 
 from collections.abc import Sequence
@@ -37,60 +37,61 @@ class Latest:
 
 
 @dataclass
-class Written:
-    """What a page has become: counts, and by vehicle what is newest, for those who watch."""
+class Prepared:
+    """A page of readings, sorted out and packed: what is left to do needs the database only."""
 
-    counts: Counts = field(default_factory=dict)
-    latest: dict[UUID, Latest] = field(default_factory=dict)
-    newest: datetime | None = None
-
-
-def write_page(connection: Connection, account: Account, stage: str, page: Page | DevicePage, now: datetime) -> Written:
-    """Write a page; the caller moves the cursor in the same transaction."""
-    if isinstance(page, DevicePage):
-        create = bool(account.settings.get("create_vehicles"))
-        counts = telematics.take_devices(connection, account.id, page.devices, create_vehicles=create)
-        counts["rejected"] = telematics.keep_rejected(connection, account.id, stage, page.rejected)
-        return Written(counts)
-    return _write_readings(connection, account, stage, page, now)
-
-
-def _write_readings(connection: Connection, account: Account, stage: str, page: Page, now: datetime) -> Written:
-    vehicles = telematics.match_devices(connection, account.id, list({r.device_id for r in page.readings}))
-    sorted_out = _sort_out(page.readings, vehicles, now - _KEPT_FOR)
-    stored = store_points(connection, sorted_out.packed) if sorted_out.packed else 0
-    moved = _store_latest(connection, sorted_out.latest) if sorted_out.latest else 0
-    if sorted_out.unmatched:
-        telematics.count_unmatched(connection, account.id, sorted_out.unmatched)
-    aside = [
-        *page.rejected,
-        *(_aside(reading, "too_old", "time") for reading in sorted_out.too_old),
-        *(_aside(reading, "unmatched_device", "device_id") for reading in sorted_out.unmatched),
-    ]
-    rejected = telematics.keep_rejected(connection, account.id, stage, aside)
-    counts = {
-        "stored": stored,
-        "duplicates": len(sorted_out.packed) - stored,
-        "unmatched": len(sorted_out.unmatched),
-        "rejected": rejected - len(sorted_out.unmatched),
-        "positions": moved,
-    }
-    return Written(counts, sorted_out.latest, sorted_out.newest)
-
-
-@dataclass
-class _SortedOut:
-    packed: list[bytes] = field(default_factory=list)
+    cursor: str | None
+    has_more: bool
+    points: list[bytes] = field(default_factory=list)
+    positions: list[bytes] = field(default_factory=list)
     latest: dict[UUID, Latest] = field(default_factory=dict)
     unmatched: list[Reading] = field(default_factory=list)
-    too_old: list[Reading] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
     newest: datetime | None = None
 
 
-def _sort_out(readings: Sequence[Reading], vehicles: dict[str, UUID], oldest: datetime) -> _SortedOut:
-    """Pack the points of known vehicles; a device's readings come together, oldest first."""
-    result = _SortedOut()
-    keep = result.packed.append
+def prepare(connection: Connection, account: Account, page: Page, now: datetime) -> Prepared:
+    """Match a page's devices to the tenant's own vehicles and pack what is to be stored.
+
+    A vehicle that changes hands between here and the commit is caught there: storage takes no point of a vehicle that
+    is not the tenant's.
+    """
+    vehicles = telematics.match_devices(connection, account.id, list({r.device_id for r in page.readings}))
+    prepared = Prepared(page.cursor, page.has_more, rejected=list(page.rejected))
+    _sort_out(prepared, page.readings, vehicles, now - _KEPT_FOR)
+    prepared.positions = [_pack_latest(vehicle_id, latest) for vehicle_id, latest in prepared.latest.items()]
+    fixes = [each.fix.time for each in prepared.latest.values() if each.fix is not None]
+    prepared.newest = max(fixes, default=None)
+    return prepared
+
+
+def write_readings(connection: Connection, account: Account, stage: str, page: Prepared) -> Counts:
+    """Write a prepared page; the caller moves the cursor in the same transaction."""
+    stored = store_points(connection, page.points) if page.points else 0
+    moved = store_positions(connection, page.positions) if page.positions else 0
+    if page.unmatched:
+        telematics.count_unmatched(connection, account.id, page.unmatched)
+    aside = [_aside(reading, "unmatched_device", "device_id") for reading in page.unmatched]
+    telematics.keep_rejected(connection, account.id, stage, aside)
+    return {
+        "stored": stored,
+        "duplicates": len(page.points) - stored,
+        "unmatched": len(page.unmatched),
+        "rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected),
+        "positions": moved,
+    }
+
+
+def write_devices(connection: Connection, account: Account, stage: str, page: DevicePage) -> Counts:
+    """Write a page of the provider's vehicles; the caller moves the cursor in the same transaction."""
+    create = bool(account.settings.get("create_vehicles"))
+    counts = telematics.take_devices(connection, account.id, page.devices, create_vehicles=create)
+    return counts | {"rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected)}
+
+
+def _sort_out(into: Prepared, readings: Sequence[Reading], vehicles: dict[str, UUID], oldest: datetime) -> None:
+    """Pack the points of known vehicles; a device's readings come together, oldest first. The hot loop of a sync."""
+    keep = into.points.append
     device_id, vehicle_id, key, latest = None, None, b"", Latest()
     for r in readings:
         if r.device_id != device_id:
@@ -98,12 +99,12 @@ def _sort_out(readings: Sequence[Reading], vehicles: dict[str, UUID], oldest: da
             vehicle_id = vehicles.get(device_id)
             if vehicle_id is not None:
                 key = vehicle_id.bytes
-                latest = result.latest.setdefault(vehicle_id, Latest())
+                latest = into.latest.setdefault(vehicle_id, Latest())
         if vehicle_id is None:
-            result.unmatched.append(r)
+            into.unmatched.append(r)
             continue
         if r.time < oldest:
-            result.too_old.append(r)
+            into.rejected.append(_aside(r, "too_old", "time"))
             continue
         keep(
             pack_point(
@@ -133,27 +134,19 @@ def _sort_out(readings: Sequence[Reading], vehicles: dict[str, UUID], oldest: da
             latest.battery = r
         if r.engine_state is not None:
             latest.engine_state = r
-    fixes = [each.fix.time for each in result.latest.values() if each.fix is not None]
-    result.newest = max(fixes, default=None)
-    return result
 
 
-def _store_latest(connection: Connection, latest: dict[UUID, Latest]) -> int:
-    rows = []
-    for vehicle_id, of in latest.items():
-        fix = of.fix
-        rows.append(
-            pack_position(
-                vehicle_id.bytes,
-                (fix.time, fix.latitude or 0.0, fix.longitude or 0.0, fix.heading_deg, fix.speed_kph) if fix else None,
-                (of.odometer.odometer_km or 0.0, of.odometer.time) if of.odometer else None,
-                (of.engine_hours.engine_hours or 0.0, of.engine_hours.time) if of.engine_hours else None,
-                (of.fuel.fuel_percent or 0.0, of.fuel.time) if of.fuel else None,
-                (of.battery.battery_percent or 0.0, of.battery.time) if of.battery else None,
-                (of.engine_state.engine_state or "", of.engine_state.time) if of.engine_state else None,
-            )
-        )
-    return store_positions(connection, rows)
+def _pack_latest(vehicle_id: UUID, of: Latest) -> bytes:
+    fix = of.fix
+    return pack_position(
+        vehicle_id.bytes,
+        (fix.time, fix.latitude or 0.0, fix.longitude or 0.0, fix.heading_deg, fix.speed_kph) if fix else None,
+        (of.odometer.odometer_km or 0.0, of.odometer.time) if of.odometer else None,
+        (of.engine_hours.engine_hours or 0.0, of.engine_hours.time) if of.engine_hours else None,
+        (of.fuel.fuel_percent or 0.0, of.fuel.time) if of.fuel else None,
+        (of.battery.battery_percent or 0.0, of.battery.time) if of.battery else None,
+        (of.engine_state.engine_state or "", of.engine_state.time) if of.engine_state else None,
+    )
 
 
 def _aside(reading: Reading, reason: str, name: str) -> Rejected:

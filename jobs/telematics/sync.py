@@ -19,12 +19,12 @@ from db.queries import telematics
 from db.queries.telematics import Account, Cursor
 from integrations.errors import CredentialsRejected, PermanentError
 from integrations.registry import check_origin, open_provider
-from integrations.telematics import DevicePage, Page, TelematicsProvider
+from integrations.telematics import DevicePage, TelematicsProvider
 from jobs.outcomes import ClaimLost, Counts, NextSlice
 from jobs.run import Run
 from jobs.settings import Settings, get_settings
 from jobs.telematics import live, pace
-from jobs.telematics.page import Written, write_page
+from jobs.telematics.page import Prepared, prepare, write_devices, write_readings
 
 _log = structlog.get_logger()
 
@@ -110,16 +110,23 @@ def _stages(provider: TelematicsProvider, cursors: dict[str, Cursor], run: Run) 
 
 def _read_stage(run: Run, account: Account, provider: TelematicsProvider, stage: Stage, deadline: float) -> bool:
     """Read a stage from its cursor on; False where the slice was over before its end."""
-    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as prefetch:
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="prefetch") as prefetch,
+        ThreadPoolExecutor(1, thread_name_prefix="live") as watchers,
+    ):
         cursor = stage.cursor
-        coming: Future[Page | DevicePage] = prefetch.submit(_fetch, account, provider, stage, cursor)
+        coming: Future[Prepared | DevicePage] = prefetch.submit(_fetch, run, account, provider, stage, cursor)
+        shown: Future[None] | None = None
         while True:
             page = coming.result()
             is_over = time.monotonic() >= deadline
             if page.has_more and not is_over:
-                coming = prefetch.submit(_fetch, account, provider, stage, page.cursor)
-            written = _write(run, account, stage, cursor, page)
-            live.show(account, written)
+                coming = prefetch.submit(_fetch, run, account, provider, stage, page.cursor)
+            _write(run, account, stage, cursor, page)
+            if isinstance(page, Prepared):
+                if shown is not None:
+                    shown.result()  # Redis sets the pace of what is shown, a page behind
+                shown = watchers.submit(live.show, account.tenant_id, page.latest)
             cursor = page.cursor
             if not page.has_more:
                 return True
@@ -127,36 +134,36 @@ def _read_stage(run: Run, account: Account, provider: TelematicsProvider, stage:
                 return False
 
 
-def _fetch(account: Account, provider: TelematicsProvider, stage: Stage, cursor: str | None) -> Page | DevicePage:
+def _fetch(
+    run: Run, account: Account, provider: TelematicsProvider, stage: Stage, cursor: str | None
+) -> Prepared | DevicePage:
+    """Get a page and prepare it, while the one before is being written."""
     pace.wait_for_turn(account)
     if stage.name == DEVICES:
         return provider.list_devices(cursor)
-    if stage.is_snapshot:
-        return provider.read_snapshot(stage.feed, cursor)
-    return provider.read_feed(stage.feed, cursor)
+    page = provider.read_snapshot(stage.feed, cursor) if stage.is_snapshot else provider.read_feed(stage.feed, cursor)
+    with run.database.tenant_transaction(account.tenant_id) as connection:
+        return prepare(connection, account, page, run.now)
 
 
-def _write(run: Run, account: Account, stage: Stage, old: str | None, page: Page | DevicePage) -> Written:
+def _write(run: Run, account: Account, stage: Stage, old: str | None, page: Prepared | DevicePage) -> None:
+    """Write a page, its cursor and the run's counts in one transaction; a lost claim leaves no trace."""
     with run.transaction() as connection:
-        written = write_page(connection, account, stage.name, page, run.now)
+        if isinstance(page, DevicePage):
+            counts = write_devices(connection, account, stage.name, page)
+        else:
+            counts = write_readings(connection, account, stage.name, page)
+            if page.newest is not None:
+                telematics.note_sync(connection, account.id, run.now, page.newest)
         moved = telematics.advance_cursor(
             connection,
             account.id,
             stage.name,
             old,
             page.cursor,
-            points=written.counts.get("stored", 0),
+            points=counts.get("stored", 0),
             completed_at=None if page.has_more else run.now,
         )
         if not moved:
             raise ClaimLost("the cursor has moved")
-        if written.newest is not None:
-            telematics.note_sync(connection, account.id, run.now, written.newest)
-        counts_before = dict(run.counts)
-        run.add({"pages": 1, **written.counts})
-        try:
-            run.report(connection, stage=stage.name)
-        except ClaimLost:
-            run.counts = counts_before
-            raise
-    return written
+        run.report(connection, {"pages": 1, **counts}, stage=stage.name)

@@ -21,7 +21,7 @@ SYNC = "telematics.sync_connection"
 
 def account(**changes: Any) -> Account:
     """Return an account whose ten minutes of driving are over, so that every figure is known."""
-    given: dict[str, Any] = {"token": "simulated", "vehicles": 20, "start": NOW - timedelta(minutes=10), "end": NOW}
+    given: dict[str, Any] = {"token": "simulated", "vehicles": 12, "start": NOW - timedelta(minutes=4), "end": NOW}
     return Account(**(given | changes))
 
 
@@ -78,7 +78,7 @@ def test_a_first_sync_finds_the_vehicles_and_stores_every_point_once(fleet: Flee
     row = fleet.sync()
 
     assert row["state"] == "succeeded"
-    assert row["counts"]["vehicles_created"] == 20
+    assert row["counts"]["vehicles_created"] == 12
     points = stored(fleet.platform, fleet.id)
     assert len(points) == len(set(points))
     assert set(points) == expected(fleet.simulator.account)
@@ -194,7 +194,7 @@ def test_devices_nobody_knows_are_kept_and_their_points_too(platform: Platform, 
     row = fleet.sync()
 
     assert row["counts"]["devices_linked"] == 1
-    assert platform.value("SELECT count(*) FROM unmatched_devices") == 19
+    assert platform.value("SELECT count(*) FROM unmatched_devices") == 11
     known = {device for device, _ in stored(platform, fleet.id)}
     assert known == {simulator.account.device_id(0)}
     kept = fleet.rejected()["unmatched_device"]
