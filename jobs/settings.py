@@ -100,8 +100,13 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: one line per variable that is missing or wrong.
     """
+    secrets_dir = os.environ.get("FLEET_SECRETS_DIR") or None
+    if secrets_dir is not None and not Path(secrets_dir).is_dir():
+        raise SettingsError("FLEET_SECRETS_DIR: there is no such directory")
     try:
-        return Settings(_secrets_dir=os.environ.get("FLEET_SECRETS_DIR"))  # type: ignore[call-arg]
+        return Settings(_secrets_dir=secrets_dir)  # type: ignore[call-arg]
+    except UnicodeDecodeError:
+        raise SettingsError("a file of settings is not UTF-8 text") from None
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):
