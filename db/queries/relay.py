@@ -25,8 +25,8 @@ class DueRun:
 
 
 # A loose index scan finds the (priority, tenant) lanes that have anything due, without reading the backlog; of each
-# lane at most a window is looked at, and the lanes are merged turn by turn. The arrays keep the planner on the primary
-# key: it believes in one pending row, and would join with the whole backlog.
+# lane at most a window is looked at, and the lanes are merged turn by turn. The arrays, and a CASE that no partial index
+# promises, keep the planner on the primary key: it believes in one pending row, and would read the whole backlog.
 _TAKE = text(
     f"""
     WITH RECURSIVE lanes AS (
@@ -53,7 +53,7 @@ _TAKE = text(
     next AS (SELECT id, priority, turn, run_at FROM turns ORDER BY priority, turn, run_at LIMIT :wanted),
     taken AS (
         SELECT r.id FROM job_runs r WHERE r.id = ANY(ARRAY(SELECT id FROM next))
-          AND r.state = 'pending' AND r.published_at IS NULL
+          AND CASE r.state WHEN 'pending' THEN r.published_at IS NULL ELSE false END
         ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED
     ),
     published AS (
