@@ -46,8 +46,8 @@ _CLAIM = _sql(
     WITH mine AS (
         SELECT r.id FROM job_runs r
         WHERE r.id = ANY(:ids) AND r.job = :job AND r.state = 'pending' AND r.run_at <= clock_timestamp()
-          AND NOT EXISTS (SELECT FROM job_controls c
-                          WHERE c.kind = 'job' AND c.name = r.job OR c.kind = 'queue' AND c.name = r.queue)
+          AND NOT EXISTS (SELECT FROM job_controls c WHERE c.kind = 'job' AND c.name = :job)
+          AND r.queue <> ALL (ARRAY(SELECT c.name FROM job_controls c WHERE c.kind = 'queue'))
         ORDER BY r.id
         FOR NO KEY UPDATE SKIP LOCKED
     )
@@ -55,17 +55,23 @@ _CLAIM = _sql(
     SET state = 'running', claim_token = :token, worker_id = :worker_id, claimed_at = clock_timestamp(),
         started_at = coalesce(r.started_at, clock_timestamp()), attempt = r.attempt + 1, published_at = NULL,
         updated_at = clock_timestamp()
-    FROM mine WHERE r.id = mine.id
+    WHERE r.id = ANY(ARRAY(SELECT id FROM mine))
     RETURNING r.id, r.job, r.tenant_id, r.args, r.nominal_at, r.attempt, r.max_attempts, r.snoozes, r.counts,
               r.progress, r.trace_context, r.claimed_at
     """,
     "ids",
 )
+# Of an array the planner does not know the length: it plans anew each time, which costs more than to claim one run.
+_CLAIM_ONE = text(_CLAIM.text.replace("= ANY(:ids)", "= :id"))
 
 
 def claim(connection: Connection, job: str, ids: Sequence[UUID], token: UUID, worker_id: UUID) -> list[ClaimedRun]:
     """Take the job's runs that are still pending and due; the rest were taken, cancelled or paused meanwhile."""
-    rows = connection.execute(_CLAIM, {"job": job, "ids": list(ids), "token": token, "worker_id": worker_id})
+    values = {"job": job, "token": token, "worker_id": worker_id}
+    if len(ids) == 1:
+        rows = connection.execute(_CLAIM_ONE, {"id": ids[0], **values})
+    else:
+        rows = connection.execute(_CLAIM, {"ids": list(ids), **values})
     return [ClaimedRun(*row) for row in rows]
 
 

@@ -25,8 +25,8 @@ class DueRun:
 
 
 # A loose index scan finds the (priority, tenant) lanes that have anything due, without reading the backlog; of each
-# lane at most a window is looked at, and the lanes are merged turn by turn. The arrays, and a CASE that no partial index
-# promises, keep the planner on the primary key: it believes in one pending row, and would read the whole backlog.
+# lane at most a window is looked at, and the lanes are merged turn by turn. The arrays, and a CASE that no partial
+# index promises, keep the planner on the primary key: it believes in one pending row, and would read the backlog.
 _TAKE = text(
     f"""
     WITH RECURSIVE lanes AS (

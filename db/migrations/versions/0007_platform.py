@@ -72,7 +72,8 @@ def upgrade() -> None:
             WHERE state = 'pending' AND published_at IS NULL;
         CREATE INDEX ix_job_runs_published ON job_runs (job, published_at)
             WHERE state = 'pending' AND published_at IS NOT NULL;
-        CREATE INDEX ix_job_runs_running ON job_runs (worker_id) WHERE state = 'running';
+        -- By claim: how its worker finds the runs to record. Who looks for dead workers reads it whole, it is short.
+        CREATE INDEX ix_job_runs_running ON job_runs (claim_token) WHERE state = 'running';
         CREATE INDEX ix_job_runs_dead ON job_runs (job, finished_at) WHERE state = 'failed';
         CREATE INDEX ix_job_runs_created ON job_runs (created_at);
         CREATE INDEX ix_job_runs_tenant ON job_runs (tenant_id, created_at);
