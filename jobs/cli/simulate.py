@@ -1,5 +1,7 @@
 """`fleet-jobs simulate`: a provider, simulated over real HTTP, with faults on demand."""
 
+import os
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -17,6 +19,9 @@ def simulate(
         list[str] | None, typer.Option(help="The token of an account; give it once for each. `simulated` without.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another one makes other fleets.")] = 1,
+    backlog: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="For how long they have reported when you connect them.")
+    ] = 600,
     fault: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=CHANCE", help="A fault and its chance from 0 to 1, such as server_error=0.05."),
@@ -34,7 +39,8 @@ def simulate(
     tokens = token or ["simulated"]
     if len(set(tokens)) < len(tokens):
         raise OperatorError("--token: given twice")
-    accounts = [Account(each, vehicles, seed + number) for number, each in enumerate(tokens)]
+    start = datetime.now(UTC) - timedelta(seconds=backlog)
+    accounts = [Account(each, vehicles, seed + number, start=start) for number, each in enumerate(tokens)]
     plan = parse_faults(fault or [])
 
     def ready(url: str) -> None:
@@ -44,7 +50,8 @@ def simulate(
     try:
         serve(_HOST, port, faults=plan, ready=ready, accounts=accounts)
     except OSError as error:
-        raise OperatorError(f"cannot listen: {(error.strerror or 'error').lower()}: {_HOST}:{port}") from error
+        said = os.strerror(error.errno or 0).lower()
+        raise OperatorError(f"cannot listen: {said}: {_HOST}:{port}") from error
 
 
 def parse_faults(given: list[str]) -> Any:
