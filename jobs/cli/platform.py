@@ -57,9 +57,11 @@ def relay() -> None:
     from jobs.job import load_jobs
     from jobs.logging import configure_logging
     from jobs.relay import Relay
+    from jobs.start import refuse_bad_start
 
     settings = get_settings()
     configure_logging(settings)
+    refuse_bad_start()
     running = Relay(process.get_database(), app, load_jobs(), settings)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: running.stop())

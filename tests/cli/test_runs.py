@@ -25,7 +25,7 @@ def insert_run(admin: psycopg.Connection, job: str = "platform.ping", state: str
     names = ", ".join(values)
     marks = ", ".join(["%s"] * len(values))
     row = admin.execute(
-        f"INSERT INTO job_runs ({names}) VALUES ({marks}) RETURNING id",  # type: ignore[arg-type]
+        f"INSERT INTO job_runs ({names}) VALUES ({marks}) RETURNING id",
         [Jsonb(value) if isinstance(value, dict) else value for value in values.values()],
     ).fetchone()
     assert row is not None
@@ -33,7 +33,7 @@ def insert_run(admin: psycopg.Connection, job: str = "platform.ping", state: str
 
 
 def read(admin: psycopg.Connection, run_id: UUID, columns: str = "state") -> Any:
-    row = admin.execute(f"SELECT {columns} FROM job_runs WHERE id = %s", [run_id]).fetchone()  # type: ignore[arg-type]
+    row = admin.execute(f"SELECT {columns} FROM job_runs WHERE id = %s", [run_id]).fetchone()
     assert row is not None
     return row[0] if len(row) == 1 else row
 
