@@ -88,6 +88,7 @@ def _engine(url: str, pool_size: int, name: str, **connect_args: object) -> Engi
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
+        pool_use_lifo=True,  # one warm session rather than two in turn
         pool_recycle=1800,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": name, **connect_args},
     )

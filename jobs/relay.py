@@ -28,7 +28,7 @@ from jobs.settings import Settings
 _log = structlog.get_logger()
 
 _SMALLEST_WINDOW = 8
-_BUSY_PAUSE_S = 0.01
+_BUSY_PAUSE_S = 0.02
 _NO_CLAIMS_S = 1.0
 _RECONCILE_EVERY_S = 1.0
 _FORGET_EVERY_S = 600.0
