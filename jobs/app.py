@@ -1,9 +1,9 @@
-"""The Celery application: `celery -A jobs.app worker|beat|flower`. Settings and why: see docs/celery.md."""
+"""The Celery application: `celery -A jobs.app worker|beat|flower`."""
 
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_shutdown, worker_shutdown
 from kombu.entity import Exchange, Queue
 
 from jobs import process
@@ -93,6 +93,14 @@ app = _create()
 @setup_logging.connect
 def _setup_logging(**_: Any) -> None:
     configure_logging(get_settings())
+
+
+@worker_init.connect
+@beat_init.connect
+def _refuse_bad_start(**_: Any) -> None:
+    from jobs.start import refuse_bad_start
+
+    refuse_bad_start()
 
 
 @worker_process_shutdown.connect

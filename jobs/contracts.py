@@ -4,6 +4,7 @@ Arguments are ids, ISO dates, small numbers and words: the row may have changed 
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from datetime import date, datetime
 from types import NoneType, UnionType
@@ -65,6 +66,16 @@ def _word(job: str, name: str, hint: Any) -> str:
     return _WORDS[hint]
 
 
+_SHAPES = {
+    re.compile(r"Object missing required field `(.*)`"): r"\1: missing",
+    re.compile(r"Object contains unknown field `(.*)`"): r"\1: not an argument of this job",
+    re.compile(r"(.*) - at `\$\.(.*)`"): r"\2: \1",
+}
+
+
 def _readable(message: str) -> str:
-    problem, found, path = message.partition(" - at `$.")
-    return f"{path.rstrip('`')}: {problem}" if found else problem
+    """Say it in the words of the database's door."""
+    for shape, ours in _SHAPES.items():
+        if found := shape.fullmatch(message):
+            return found.expand(ours)
+    return message

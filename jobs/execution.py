@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from db.encryption import EncryptionError
 from db.queries import foreign, ledger
 from db.queries.ledger import ClaimedRun
 from integrations.errors import IntegrationError, PermanentError, RateLimited, TransientError
@@ -178,7 +179,7 @@ def describe(error: Exception) -> dict[str, str]:
 
     A foreign message may quote a row, a person or a secret; the traceback's frames say enough to find the bug.
     """
-    ours = isinstance(error, IntegrationError | InvalidArguments | Snooze)
+    ours = isinstance(error, IntegrationError | InvalidArguments | Snooze | EncryptionError)
     described = {"type": type(error).__name__}
     if ours:
         described["message"] = _storable(str(error)[:1000])
@@ -193,7 +194,7 @@ def describe(error: Exception) -> dict[str, str]:
             )
             if value
         )
-    if not isinstance(error, PermanentError | InvalidArguments | Snooze | RateLimited | TransientError):
+    if not ours:
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[-12:])
         described["traceback"] = "".join(frames)[-4000:]
     return described

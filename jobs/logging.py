@@ -36,7 +36,7 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    for noisy in ("celery.worker.strategy", "celery.app.trace"):  # one line a message: the ledger has them
+    for noisy in ("celery.worker.strategy", "celery.app.trace", "alembic"):  # one line a message: the ledger has them
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

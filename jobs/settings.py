@@ -67,9 +67,6 @@ class Settings(BaseSettings):
     schedule_every: Annotated[list[str], NoDecode] = Field(default_factory=list)
     """Entries of the timetable that tick at another interval here: `telematics.sync_connection=60`, seconds."""
 
-    flower_port: int = Field(5555, ge=1, le=65535)
-    flower_user: str = "fleet"
-    flower_password: SecretStr | None = None
     data_dir: Path = Path(".fleet")
     """Where the embedded servers keep their data."""
     log_format: Literal["console", "json"] = "json"

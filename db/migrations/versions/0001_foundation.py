@@ -17,6 +17,8 @@ def upgrade() -> None:
             RETURN NEW;
         END $$;
 
+        GRANT SELECT ON alembic_version TO fleet_system;
+
         -- PgBouncer leaves '' behind a SET LOCAL, hence nullif. No tenant: no rows, not an error.
         CREATE FUNCTION app_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS
             $$ SELECT nullif(current_setting('app.tenant_id', true), '')::uuid $$;
