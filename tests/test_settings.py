@@ -90,7 +90,7 @@ def test_secrets_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         ("FLEET_DATABASE_URL", "postgresql://u:hunter2@h", "FLEET_DATABASE_URL: must look like postgresql://"),
         ("FLEET_DATABASE_URL", "hunter2", "FLEET_DATABASE_URL: must look like postgresql://"),
         ("FLEET_REDIS_URL", "http://:hunter2@h", "FLEET_REDIS_URL: must start with redis:// or rediss://"),
-        ("FLEET_FLOWER_PORT", "70000", "FLEET_FLOWER_PORT: "),
+        ("FLEET_WINDOW", "0", "FLEET_WINDOW: "),
         ("FLEET_WINDOW", "hunter2", "FLEET_WINDOW: "),
         ("FLEET_LOG_LEVEL", "hunter2", "FLEET_LOG_LEVEL: "),
         ("FLEET_HEARTBEAT_S", "0", "FLEET_HEARTBEAT_S: "),
