@@ -77,6 +77,7 @@ class Chaos:
     frozen_s: float
     seed: int
     done: Counter[str] = field(default_factory=Counter)
+    told: list[tuple[float, str]] = field(default_factory=list)
     _frozen: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,6 +109,7 @@ class Chaos:
                 "postgres": self._restart_postgres,
                 "freeze": self._freeze,
             }
+            self.told.append((time.time(), kind))
             faults[kind]()
             self.done[kind] += 1
             while time.monotonic() < started + over_s * place / len(order):

@@ -305,7 +305,7 @@ def _send(
     """Publish as celery-node does: three headers, a body of three parts, nothing else."""
     body = json.dumps([args, kwargs, {}])
     prefix = {"global_keyprefix": "fleet:"}
-    with Broker(platform.redis_url, transport_options=prefix) as connection:  # type: ignore[no-untyped-call]
+    with Broker(platform.redis_url, transport_options=prefix) as connection:
         producer = connection.Producer()
         for _ in range(times):
             producer.publish(

@@ -4,7 +4,9 @@ import json
 import os
 import statistics
 import sys
+from collections import Counter
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import pytest
@@ -16,6 +18,10 @@ from tests.servers import PrivateServers
 
 SHORT = {"child": 12, "worker": 5, "relay": 5, "beat": 2, "flushall": 4, "valkey": 1, "postgres": 1, "freeze": 2}
 LONG = {"child": 26, "worker": 10, "relay": 10, "beat": 6, "flushall": 10, "valkey": 4, "postgres": 2, "freeze": 4}
+SLOW = """
+    SELECT extract(epoch FROM created_at)::float8 AS created, rescues
+    FROM job_runs WHERE job <> 'test.tick' AND finished_at - created_at > INTERVAL '3 s'
+"""
 SLOWEST = """
     SELECT job, round(extract(epoch FROM finished_at - created_at), 1)::float8 AS s, rescues, publishes, attempt
     FROM job_runs WHERE job <> 'test.tick' ORDER BY finished_at - created_at DESC LIMIT 6
@@ -64,11 +70,15 @@ def _survive(
         application.stop()
         chaos.heal()
         ledger.reconnect()
-        started.signal("beat-1", 15)
-        started.signal("beat-2", 15)
+        started.signal("beat-1", SIGTERM)
+        started.signal("beat-2", SIGTERM)
         ticks = _check(ledger, application)
         took = [row["s"] for row in ledger.admin.execute(SECONDS)]
         slowest = ledger.admin.execute(SLOWEST).fetchall()
+        slow = Counter(
+            (next((kind for at, kind in reversed(chaos.told) if at < row["created"] + 0.5), "none"), row["rescues"])
+            for row in ledger.admin.execute(SLOW)
+        )
         ledger.close()
     cuts = statistics.quantiles(took, n=100, method="inclusive")
     return {
@@ -79,6 +89,7 @@ def _survive(
         "p50_s": round(cuts[49], 2),
         "p99_s": round(cuts[98], 2),
         "worst_s": round(took[-1], 2),
+        "slow": {f"{kind}, {rescues} rescues": times for (kind, rescues), times in slow.most_common()},
         "slowest": slowest,
         "seed": seed,
     }
