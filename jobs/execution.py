@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from db.encryption import EncryptionError
 from db.queries import foreign, ledger
 from db.queries.ledger import ClaimedRun
-from integrations.errors import IntegrationError, PermanentError, RateLimited, TransientError
+from integrations.errors import IntegrationError, RateLimited, TransientError
 from jobs import process
 from jobs.job import Job
 from jobs.outcomes import CancelRequested, ClaimLost, InvalidArguments, NextSlice, Snooze

@@ -27,7 +27,7 @@ from jobs.settings import Settings
 
 _log = structlog.get_logger()
 
-_SMALLEST_WINDOW = 8
+_SMALLEST_WINDOW, _MOST_RUNS = 8, 6400
 _BUSY_PAUSE_S = 0.02
 _NO_CLAIMS_S = 1.0
 _RECONCILE_EVERY_S = 1.0
@@ -73,7 +73,7 @@ class Relay:
         self._app = app
         self._jobs = jobs
         self._settings = settings
-        self._windows = {name: Window(settings.window) for name in jobs}
+        self._windows = {name: Window(_largest_window(job, settings)) for name, job in jobs.items()}
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._healthy_since = time.monotonic()
@@ -205,6 +205,11 @@ class Relay:
                             self._wake.set()
             except psycopg.Error:
                 self._stopped.wait(1)
+
+
+def _largest_window(job: Job, settings: Settings) -> int:
+    """Return how many messages of a job: fewer where each carries many runs, because a look counts the runs."""
+    return min(settings.window, max(_SMALLEST_WINDOW, _MOST_RUNS // job.batch))
 
 
 def _chunks(due: list[DueRun], size: int) -> Iterator[list[DueRun]]:

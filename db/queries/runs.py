@@ -187,8 +187,9 @@ def check_replay_of_job(
 _REPLAY = text(
     """
     UPDATE job_runs
-    SET state = 'pending', attempt = 0, rescues = 0, started_at = NULL, replays = replays + 1, run_at = clock_timestamp(),
-        published_at = NULL, finished_at = NULL, cancel_requested_at = NULL, updated_at = clock_timestamp()
+    SET state = 'pending', attempt = 0, rescues = 0, replays = replays + 1, run_at = clock_timestamp(),
+        started_at = NULL, published_at = NULL, finished_at = NULL, cancel_requested_at = NULL,
+        updated_at = clock_timestamp()
     WHERE id = ANY(:ids) AND state IN ('failed', 'cancelled')
     RETURNING id
     """

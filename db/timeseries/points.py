@@ -107,18 +107,57 @@ _NEW = {
     "engine_state": "(ARRAY['off', 'on', 'idle'])[engine_state]",
     "raw": "CAST(raw AS jsonb)",
 }
+_KEPT = [f"max(r.{name})" for name in _NEW if name != "raw"] + ["CAST(max(r.raw) AS jsonb)"]
 
 # Feeds bring the stats of one instant apart; a row takes what it lacks, never loses what it has, and a page that is
 # read twice changes nothing.
-_INSERT = text(
-    f"""
-    INSERT INTO telemetry AS t (tenant_id, vehicle_id, time, {", ".join(_NEW)})
-    SELECT app_tenant_id(), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points
+_MERGE = f"""
     ON CONFLICT (vehicle_id, time) DO UPDATE
     SET {", ".join(f"{name} = coalesce(t.{name}, excluded.{name})" for name in _NEW)}
     WHERE {" OR ".join(f"t.{name} IS NULL AND excluded.{name} IS NOT NULL" for name in _NEW)}
+"""
+_INSERT = text(
+    f"""
+    INSERT INTO telemetry AS t (tenant_id, vehicle_id, time, {", ".join(_NEW)})
+    SELECT app_tenant_id(), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points {_MERGE}
     """
 )
+_ADOPT = text(
+    f"""
+    WITH kept AS (
+        DELETE FROM rejected_records
+        WHERE connection_id = :connection_id AND device_id = :device_id AND reason = 'unmatched_device'
+          AND CAST(CAST(payload AS jsonb) ->> 'time' AS timestamptz) > :oldest
+        RETURNING tenant_id, CAST(payload AS jsonb) AS reading
+    )
+    INSERT INTO telemetry AS t (tenant_id, vehicle_id, time, {", ".join(_NEW)})
+    SELECT kept.tenant_id, :vehicle_id, r.time, {", ".join(_KEPT)}
+    FROM kept, jsonb_to_record(kept.reading) AS r (
+        time timestamptz, latitude float8, longitude float8, heading_deg float4, speed_kph float4, odometer_km float8,
+        engine_hours float8, fuel_percent float4, battery_percent float4, engine_state text, raw text)
+    GROUP BY kept.tenant_id, r.time {_MERGE}
+    """
+)
+
+
+def adopt_points(
+    connection: Connection, connection_id: UUID, device_id: str, vehicle_id: UUID, oldest: datetime
+) -> int:
+    """Store what a device reported before it had a vehicle, and was kept aside since; over all tenants' rows.
+
+    Args:
+        oldest: points before it have no place any more, and stay aside.
+
+    Returns:
+        How many points the vehicle has gained.
+    """
+    values = {
+        "connection_id": connection_id,
+        "device_id": device_id,
+        "vehicle_id": vehicle_id,
+        "oldest": oldest,
+    }
+    return connection.execute(_ADOPT, values).rowcount
 
 
 def store_points(connection: Connection, rows: Iterable[bytes]) -> int:

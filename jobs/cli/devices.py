@@ -8,10 +8,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from db.queries import connections as queries
+from db.queries.schedule import read_clock
+from db.timeseries.points import adopt_points
 from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_id
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
 from jobs.cli.output import ago, print_json, print_table, say
+from jobs.telematics.page import KEPT_FOR
 
 cli = typer.Typer(help="Devices that report and have no vehicle: list them, give them one.", no_args_is_help=False)
 
@@ -23,7 +26,7 @@ _COLUMNS = (
 
 @cli.command("unmatched")
 def unmatched(tenant: TenantOption = None, as_json: JsonOption = False) -> None:
-    """List the devices that no vehicle is known for, and how many points of theirs were left out."""
+    """List the devices that no vehicle is known for, and how many points of theirs are kept aside."""
     with system_database() as database, database.statement() as connection:
         found = queries.list_unmatched(connection, find_tenant_id(connection, tenant))
     if as_json:
@@ -64,7 +67,7 @@ def match(
     ] = None,
     create: Annotated[bool, typer.Option("--create", help="Make a vehicle of what the provider says of it.")] = False,
 ) -> None:
-    """Give a device its vehicle, and print the vehicle's id: what it reports from now on is stored."""
+    """Give a device its vehicle, and print the vehicle's id: what it reported and will report is stored."""
     if (vehicle is None) == (not create):
         raise OperatorError("devices match: give either --vehicle ID or --create")
     with system_database() as database:
@@ -74,10 +77,14 @@ def match(
                 if queries.find_unmatched(transaction, connection_id, device) is None:
                     raise OperatorError(f"no such unmatched device of connection {connection_id}: {device}")
                 vehicle_id = _match(transaction, connection_id, device, vehicle)
+                adopted = adopt_points(
+                    transaction, connection_id, device, vehicle_id, read_clock(transaction) - KEPT_FOR
+                )
                 queries.forget_unmatched(transaction, connection_id, device)
         except IntegrityError as error:
             raise OperatorError(_conflict(error, device)) from None
     say(str(vehicle_id))
+    typer.echo(f"{adopted} points that were kept aside are stored", err=True)
 
 
 def _match(transaction: Connection, connection_id: UUID, device: str, vehicle: str | None) -> UUID:

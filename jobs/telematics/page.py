@@ -21,7 +21,9 @@ from integrations.telematics import DevicePage, Page, Reading, Rejected
 from jobs.outcomes import Counts
 
 _TELEMETRY = next(series for series in SERIES if series.table == "telemetry")
-_KEPT_FOR = timedelta(days=_TELEMETRY.past_days)
+_LONGEST_PAYLOAD = 4096
+KEPT_FOR = timedelta(days=_TELEMETRY.past_days)
+"""How late a point may be stored; an older one is kept aside."""
 
 
 @dataclass
@@ -58,7 +60,7 @@ def prepare(connection: Connection, account: Account, page: Page, now: datetime)
     """
     vehicles = telematics.match_devices(connection, account.id, list({r.device_id for r in page.readings}))
     prepared = Prepared(page.cursor, page.has_more, rejected=list(page.rejected))
-    _sort_out(prepared, page.readings, vehicles, now - _KEPT_FOR)
+    _sort_out(prepared, page.readings, vehicles, now - KEPT_FOR)
     prepared.positions = [_pack_latest(vehicle_id, latest) for vehicle_id, latest in prepared.latest.items()]
     fixes = [each.fix.time for each in prepared.latest.values() if each.fix is not None]
     prepared.newest = max(fixes, default=None)
@@ -150,4 +152,8 @@ def _pack_latest(vehicle_id: UUID, of: Latest) -> bytes:
 
 
 def _aside(reading: Reading, reason: str, name: str) -> Rejected:
-    return Rejected(reason, name, msgspec.json.encode(reading).decode()[:4096], reading.device_id)
+    """Keep a reading aside whole, so that it can still be stored; only what is beyond our columns may be too long."""
+    payload = msgspec.json.encode(reading).decode()
+    if len(payload) > _LONGEST_PAYLOAD:
+        payload = msgspec.json.encode(msgspec.structs.replace(reading, raw=None)).decode()
+    return Rejected(reason, name, payload, reading.device_id)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 from uuid import UUID
 
@@ -206,6 +207,23 @@ def test_devices_nobody_knows_are_kept_and_their_points_too(platform: Platform, 
     assert distinct == len(of_others)
     assert kept >= distinct
     assert platform.value("SELECT sum(points)::int FROM unmatched_devices") == row["counts"]["unmatched"]
+
+
+def test_a_device_that_gets_its_vehicle_brings_the_points_that_were_kept(
+    platform: Platform, simulator: SimulatorThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = Fleet(platform, simulator, create_vehicles=False)
+    fleet.sync()
+    device = simulator.account.device_id(3)
+    fleet_jobs = import_module("jobs.cli.main").main
+
+    with pytest.raises(SystemExit) as left:
+        fleet_jobs(["devices", "match", str(fleet.id), device, "--create"])
+
+    assert left.value.code in (0, None), capsys.readouterr().err
+    assert set(stored(platform, fleet.id)) == {point for point in expected(simulator.account) if point[0] == device}
+    assert platform.value("SELECT count(*) FROM rejected_records WHERE device_id = %s", device) == 0
+    assert platform.value("SELECT count(*) FROM telemetry WHERE odometer_km IS NOT NULL") > 0
 
 
 def test_a_wrong_token_marks_the_connection_and_alerts_once(platform: Platform, simulator: SimulatorThread) -> None:

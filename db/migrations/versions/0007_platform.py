@@ -76,7 +76,7 @@ def upgrade() -> None:
         CREATE INDEX ix_job_runs_running ON job_runs (claim_token) WHERE state = 'running';
         CREATE INDEX ix_job_runs_dead ON job_runs (job, finished_at) WHERE state = 'failed';
         CREATE INDEX ix_job_runs_created ON job_runs (created_at);
-        CREATE INDEX ix_job_runs_tenant ON job_runs (tenant_id, created_at);
+        CREATE INDEX ix_job_runs_tenant ON job_runs (tenant_id, created_at) WHERE tenant_id IS NOT NULL;
         CREATE UNIQUE INDEX uq_job_runs_active ON job_runs
             (job, coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'), unique_key)
             WHERE unique_key IS NOT NULL AND state IN ('pending', 'running');
@@ -299,14 +299,16 @@ BEGIN
     definition := job_definition(enqueue_jobs.job, tenant);
     SELECT format('%s[%s]: %s', enqueue_jobs.job, place - 1, job_argument_error(definition.parameters, a)) INTO problem
     FROM unnest(enqueue_jobs.args) WITH ORDINALITY AS given (a, place)
-    WHERE job_argument_error(definition.parameters, a) IS NOT NULL
+    WHERE (a IS DISTINCT FROM '{}' OR definition.parameters <> '{}')  -- nothing asked and nothing given: nothing wrong
+      AND job_argument_error(definition.parameters, a) IS NOT NULL
     LIMIT 1;
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION '%', problem USING ERRCODE = 'invalid_parameter_value';
     END IF;
     INSERT INTO job_runs (job, queue, tenant_id, args, unique_key, priority, run_at, max_attempts, requested_by,
                           trace_context)
-    SELECT definition.job, definition.queue, tenant, a, job_unique_key(definition.unique_by, a),
+    SELECT definition.job, definition.queue, tenant, a,
+           CASE WHEN definition.unique_by IS NOT NULL THEN job_unique_key(definition.unique_by, a) END,
            coalesce(enqueue_jobs.priority, definition.priority), coalesce(enqueue_jobs.run_at, now()),
            definition.max_attempts, left(coalesce(enqueue_jobs.requested_by, session_user), 200),
            left(enqueue_jobs.trace_context, 200)
