@@ -296,6 +296,7 @@ class TestKeys:
             ("hunter2", "key 1: expected base64 of 32 bytes"),
             (new_key(), "1 of 1 connections cannot be decrypted: "),
         ],
+        ids=["none", "not-a-key", "another-key"],  # a random key would be another test in every process
     )
     def test_a_key_that_is_missing_fails(
         self,

@@ -39,7 +39,11 @@ def test_a_key_that_is_gone_is_told_from_a_changed_row() -> None:
         Keyring([OLD]).decrypt(stored[:-1] + bytes([stored[-1] ^ 1]), associated=HERE)
 
 
-@pytest.mark.parametrize("other", [connection_context(TENANT, uuid4()), connection_context(uuid4(), CONNECTION), b""])
+@pytest.mark.parametrize(
+    "other",
+    [connection_context(TENANT, uuid4()), connection_context(uuid4(), CONNECTION), b""],
+    ids=["another-row", "another-tenant", "nowhere"],  # random bytes would be another test in every process
+)
 def test_a_secret_moved_to_another_row_or_tenant_is_unreadable(other: bytes) -> None:
     ring = Keyring([NEW])
 
