@@ -62,7 +62,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": True,
         "worker_prefetch_multiplier": 1,
         "worker_eta_task_limit": 500,
-        "worker_max_tasks_per_child": 500,
+        "worker_max_tasks_per_child": 10_000,  # a new child stops its worker for half a second
         "worker_max_memory_per_child": 400_000,
         "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_S,
         "worker_enable_soft_shutdown_on_idle": True,
