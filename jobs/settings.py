@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """Ledger, relay, partitions, as role fleet_system; direct, because LISTEN and DETACH need a session."""
     migration_database_url: DatabaseUrl | None = None
     """`fleet-jobs migrate` only, as role fleet_migrator; direct."""
+    admin_database_url: DatabaseUrl | None = None
+    """`fleet-jobs bootstrap` only, as a superuser; nothing else ever needs one."""
     read_database_url: DatabaseUrl | None = None
     """A read replica, as role fleet_readonly; the primary is read where this is absent."""
 

@@ -22,7 +22,14 @@ cli = typer.Typer(
 )
 
 _PANELS: dict[str, list[Callable[..., None]]] = {
-    "Run the platform": [platform.up, platform.migrate, platform.relay, platform.keygen, doctor.doctor],
+    "Run the platform": [
+        platform.up,
+        platform.bootstrap,
+        platform.migrate,
+        platform.relay,
+        platform.keygen,
+        doctor.doctor,
+    ],
     "Jobs and runs": [
         schedule.schedule,
         schedule.jobs,

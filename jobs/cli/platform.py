@@ -1,9 +1,10 @@
-"""`fleet-jobs up`, `migrate`, `relay`, `keygen`: what runs the platform."""
+"""`fleet-jobs up`, `bootstrap`, `migrate`, `relay`, `keygen`: what runs the platform."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy.engine import make_url
 
 from jobs.settings import SettingsError, get_settings
 
@@ -21,6 +22,35 @@ def up(
     from jobs.embedded.up import run_up
 
     raise typer.Exit(run_up(demo, seconds, data_dir))
+
+
+def bootstrap() -> None:
+    """Create the platform's roles and the owner's rights in its database: once, before the first `migrate`.
+
+    Connects as FLEET_ADMIN_DATABASE_URL, a superuser, and gives each role the password that its own URL names. The
+    roles of the other applications, fleet_app and fleet_readonly, get a password from you: ALTER ROLE ... PASSWORD.
+    Running it again changes nothing.
+    """
+    from db.roles import LOGIN_ROLES
+    from db.roles import bootstrap as create_roles
+    from jobs.cli.database import reaching
+
+    settings = get_settings()
+    if settings.admin_database_url is None:
+        raise SettingsError("FLEET_ADMIN_DATABASE_URL: missing, `bootstrap` connects as a superuser")
+    passwords = {}
+    for given in (
+        settings.database_url,
+        settings.system_database_url,
+        settings.migration_database_url,
+        settings.read_database_url,
+    ):
+        url = make_url(given.get_secret_value()) if given is not None else None
+        if url is not None and url.username in LOGIN_ROLES and url.password:
+            passwords[url.username] = url.password
+    with reaching(settings.admin_database_url, "FLEET_ADMIN_DATABASE_URL"):
+        create_roles(settings.admin_database_url.get_secret_value(), passwords)
+    typer.echo(f"roles are there; passwords set for {', '.join(sorted(passwords)) or 'none'}")
 
 
 def migrate() -> None:
