@@ -29,11 +29,11 @@ def test_an_empty_cluster_is_ready_after_two_commands(
         missing = cli("bootstrap")
         monkeypatch.setenv("FLEET_ADMIN_DATABASE_URL", postgres.admin_url_of("fleet"))
         first, second, migrated = cli("bootstrap"), cli("bootstrap"), cli("migrate")
-        monkeypatch.setenv("FLEET_ADMIN_DATABASE_URL", postgres.url("fleet_worker", "wrong", "fleet"))
+        monkeypatch.setenv("FLEET_ADMIN_DATABASE_URL", postgres.url("fleet_worker", "hunter2", "fleet"))
         refused = cli("bootstrap")
     assert (missing.status, missing.line[:40]) == (2, "fleet-jobs: bad settings: FLEET_ADMIN_DA")
     assert (first.status, second.status, migrated.status) == (0, 0, 0), (first.err, migrated.err)
     assert "fleet_migrator, fleet_readonly, fleet_system, fleet_worker" in first.out
     assert "schema empty -> 0" in migrated.out
     assert refused.status == 1
-    assert "wrong" not in refused.line
+    assert "hunter2" not in refused.line
