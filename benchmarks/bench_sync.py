@@ -153,8 +153,9 @@ class Bench:
 
     def pages(self) -> list[list[Row]]:
         """Read the same pages again, as rows ready to be stored."""
-        vehicles = dict(self.admin.execute("SELECT external_id, id FROM vehicles").fetchall())
-        provider, pages = Samsara(HttpSession(), TOKEN, self.url), []
+        vehicles: dict[str, UUID] = dict(self.admin.execute("SELECT external_id, id FROM vehicles").fetchall())
+        provider = Samsara(HttpSession(), TOKEN, self.url)
+        pages: list[list[Row]] = []
         for feed in provider.feeds:
             cursor, has_more = None, True
             while has_more:

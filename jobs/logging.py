@@ -4,10 +4,11 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import Processor
 
 from jobs.settings import Settings
 
-_SHARED = [
+_SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
