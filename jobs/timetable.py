@@ -42,9 +42,11 @@ class Daily:
         """Yield the ticks later than `after` and not later than `until`, in UTC, oldest first."""
         on = after.astimezone(zone).date() - timedelta(days=1)
         last = until.astimezone(zone).date()
+        latest = after  # a zone that skips a whole day, as Apia did, has its midnight and the next at one instant
         while on <= last:
-            if self._matches(on) and after < (tick := wall_clock(on, self.at, zone)) <= until:
+            if self._matches(on) and latest < (tick := wall_clock(on, self.at, zone)) <= until:
                 yield tick
+                latest = tick
             on += timedelta(days=1)
 
     def _matches(self, on: date) -> bool:
@@ -98,6 +100,8 @@ class Entry:
 
 LATE = timedelta(seconds=60)
 """A tick that is older when a beat comes to it was missed, not merely late."""
+_RAREST = timedelta(days=12 * 366)
+"""A 31st on a given weekday is up to some years away."""
 MOST_MISSED = 1000
 """How many missed ticks `all` brings back, the newest ones."""
 
@@ -118,4 +122,6 @@ def due_ticks(entry: Entry, zone: ZoneInfo, last: datetime, now: datetime) -> tu
 
 def next_tick(entry: Entry, zone: ZoneInfo, after: datetime) -> datetime:
     """Return the entry's first tick later than `after`, UTC."""
-    return next(entry.when.ticks(zone, after, after + timedelta(days=400)))
+    if isinstance(entry.when, Every):
+        return next(entry.when.ticks(zone, after, after + timedelta(seconds=entry.when.seconds)))
+    return next(entry.when.ticks(zone, after, after + _RAREST))
