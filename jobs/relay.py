@@ -17,6 +17,7 @@ from kombu.exceptions import BatchPublishError
 from kombu.exceptions import OperationalError as BrokerDown
 from kombu.messaging import Producer
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import CONNECT_TIMEOUT_S, Database
@@ -31,6 +32,7 @@ _SMALLEST_WINDOW, _MOST_RUNS = 8, 6400
 _BUSY_PAUSE_S = 0.02
 _NO_CLAIMS_S = 1.0
 _RECONCILE_EVERY_S = 1.0
+_MISSED_AFTER_S = 2.0
 _FORGET_EVERY_S = 600.0
 
 
@@ -179,7 +181,7 @@ class Relay:
         self._reconciled_at = now
         after_s = self._settings.rescue_after_s
         with self._database.statement() as connection:
-            if lost := relay.reclaim_unclaimed(connection, self._settings.republish_after_s):
+            if lost := self._reclaim_unclaimed(connection):
                 _log.warning("runs_republished", runs=lost)
             if now - self._healthy_since >= after_s and relay.server_age_s(connection) >= after_s:
                 for run_id, job, state in relay.rescue(connection, after_s):
@@ -187,6 +189,24 @@ class Relay:
             if now - self._forgot_at >= _FORGET_EVERY_S:
                 self._forgot_at = now
                 relay.forget_workers(connection)
+
+    def _reclaim_unclaimed(self, connection: Connection) -> int:
+        """Make due again what nobody claimed: soon where its queue is empty, for then no message is on its way.
+
+        A busy worker may still hold one in hand; the second that it gets finds the run claimed.
+        """
+        after_s = self._settings.republish_after_s
+        soon_s = min(_MISSED_AFTER_S, after_s)
+        lost = relay.reclaim_unclaimed(connection, after_s)
+        queues = relay.list_unclaimed_queues(connection, soon_s)
+        if empty := [queue for queue in queues if self._is_empty(queue)]:
+            lost += relay.reclaim_unclaimed(connection, soon_s, empty)
+        return lost
+
+    def _is_empty(self, queue: str) -> bool:
+        # Not passive: kombu then looks for the key without the prefix, and never finds it.
+        with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
+            return int(producer.channel.queue_declare(queue).message_count) == 0
 
     def _note_failure(self, error: Exception) -> None:
         if self._failing is None:

@@ -118,11 +118,25 @@ def unpublish(connection: Connection, ids: Sequence[UUID]) -> None:
     connection.execute(_UNPUBLISH, {"ids": list(ids)})
 
 
+_UNCLAIMED_QUEUES = text(
+    """
+    SELECT DISTINCT queue FROM job_runs
+    WHERE state = 'pending' AND published_at < clock_timestamp() - make_interval(secs => :after_s)
+    """
+)
+
+
+def list_unclaimed_queues(connection: Connection, after_s: float) -> list[str]:
+    """Return the queues of runs that were published some seconds ago and never claimed."""
+    return list(connection.execute(_UNCLAIMED_QUEUES, {"after_s": after_s}).scalars())
+
+
 _REPUBLISH = text(
     """
     WITH lost AS (
         SELECT id FROM job_runs
         WHERE state = 'pending' AND published_at < clock_timestamp() - make_interval(secs => :after_s)
+          AND (CAST(:queues AS text[]) IS NULL OR queue = ANY(CAST(:queues AS text[])))
         ORDER BY id LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE job_runs r SET published_at = NULL FROM lost WHERE r.id = lost.id
@@ -130,9 +144,14 @@ _REPUBLISH = text(
 )
 
 
-def reclaim_unclaimed(connection: Connection, after_s: float) -> int:
-    """Make due again what was published and never claimed: Redis lost it, or its worker died with it in hand."""
-    return connection.execute(_REPUBLISH, {"after_s": after_s}).rowcount
+def reclaim_unclaimed(connection: Connection, after_s: float, queues: Sequence[str] | None = None) -> int:
+    """Make due again what was published and never claimed: Redis lost it, or its worker died with it in hand.
+
+    Args:
+        queues: only runs of these; None is all.
+    """
+    values = {"after_s": after_s, "queues": None if queues is None else list(queues)}
+    return connection.execute(_REPUBLISH, values).rowcount
 
 
 _RESCUE = text(
