@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from db.migrate import SchemaError, check_schema, current, head, upgrade
+from db.roles import bootstrap
 from tests.schema.catalogue import Connection, connect, has_hypertables
 from tests.schema.conftest import TwoTenants
 from tests.servers import BOOTSTRAP_LOCK, Database, PostgresServer
@@ -37,7 +38,7 @@ def empty(server: PostgresServer) -> Iterator[Database]:
     with psycopg.connect(server.admin_url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {database.name}".encode())
         admin.execute("SELECT pg_advisory_lock(%s)", [BOOTSTRAP_LOCK])
-        database.grant()
+        bootstrap(database.admin_url, database.passwords)
     yield database
     server.drop(database.name)
 
