@@ -82,6 +82,8 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+-- Who may execute it may hang it on a temporary table whose types bring code: that would run as the owner.
+REVOKE ALL ON FUNCTION check_{table}_owner FROM PUBLIC;
 CREATE TRIGGER check_owner_insert AFTER INSERT ON {relation} REFERENCING NEW TABLE AS written
     FOR EACH STATEMENT EXECUTE FUNCTION check_{table}_owner();
 CREATE TRIGGER check_owner_update AFTER UPDATE ON {relation} REFERENCING NEW TABLE AS written
