@@ -1,4 +1,4 @@
-"""The platform with one job more, which does nothing and travels alone: `python -m benchmarks.app relay|migrate`."""
+"""The platform with two jobs more that do nothing: `python -m benchmarks.app relay|migrate`."""
 
 from jobs.app import app
 from jobs.job import job
@@ -14,6 +14,12 @@ ROUTES["bench"] = ROUTES["platform"]
 @job("bench.ping_one", scope="system", batch=1)
 def ping_one(run: Run) -> Counts:
     """Do nothing, one run a message."""
+    return {}
+
+
+@job("bench.ping_many", scope="system", batch=1000)
+def ping_many(run: Run) -> Counts:
+    """Do nothing, up to a thousand runs a message."""
     return {}
 
 

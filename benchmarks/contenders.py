@@ -3,7 +3,6 @@
 A race is timed from the first enqueue to the moment when the last piece of work is known to be done.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -19,12 +18,17 @@ PATIENCE_S = 120.0
 _LOOK_EVERY_S = 0.01
 _CELERY = ("-m", "celery", "-A")
 _WORKER = ("worker", "--pool", "prefork", "-c", "2", "--without-mingle", "--without-gossip", "-E", "-l", "WARNING")
+_PREFETCH = ("--prefetch-multiplier", "4")
+"""Celery's default, which suits small messages; the platform ships with 1, which suits long jobs."""
 
 
 class Contender(Protocol):
     """A queue with its workers running."""
 
     name: str
+
+    def settle(self) -> None:
+        """Tidy up after the races before, so that none pays for another's leftovers."""
 
     def race(self, work: int) -> float:
         """Enqueue and drain so many pieces of work. Returns seconds."""
@@ -60,16 +64,19 @@ class Platform:
         settings = servers.settings()
         servers.run("migrate", "-m", "benchmarks.app", "migrate", **settings)
         servers.start("relay", "-m", "benchmarks.app", "relay", **settings)
-        servers.start("worker", *_CELERY, "benchmarks.app", *_WORKER, "-Q", "lifecycle", **settings)
+        servers.start("worker", *_CELERY, "benchmarks.app", *_WORKER, *_PREFETCH, "-Q", "lifecycle", **settings)
+
+    def settle(self) -> None:
+        """Vacuum what every contender that uses this table left behind."""
+        with psycopg.connect(self._servers.postgres.admin_url_of("fleet"), autocommit=True) as admin:
+            admin.execute("VACUUM (ANALYZE) job_runs")
 
     def race(self, work: int) -> float:
         """Enqueue by SQL; the last success is in the table when nothing is pending or running."""
         before = self._succeeded()
         started = time.perf_counter()
         for chunk in _chunks(work):
-            self._connection.execute(
-                "SELECT enqueue_jobs(%s, array_fill('{}'::jsonb, ARRAY[%s]))", (self._job, chunk)
-            )
+            self._connection.execute("SELECT enqueue_jobs(%s, array_fill('{}'::jsonb, ARRAY[%s]))", (self._job, chunk))
         _await(self._servers, lambda: not self._scalar(self._UNFINISHED), self.name)
         seconds = time.perf_counter() - started
         _verify(self.name, self._succeeded() - before, work)
@@ -93,10 +100,15 @@ class PlainCelery:
         self._servers = servers
         self._file = servers.directory / "plain.tally"
         settings = {"BENCH_REDIS_URL": servers.valkey.url, tally.VARIABLE: str(self._file)}
-        servers.start("plain", *_CELERY, "benchmarks.peers.plain_celery", *_WORKER, "-Q", "plain", **settings)
+        servers.start(
+            "plain", *_CELERY, "benchmarks.peers.plain_celery", *_WORKER, *_PREFETCH, "-Q", "plain", **settings
+        )
         from benchmarks.peers import plain_celery
 
         self._app = plain_celery.make(servers.valkey.url)
+
+    def settle(self) -> None:
+        """Leave nothing behind."""
 
     def race(self, work: int) -> float:
         """Send messages; the last is done when it is counted and acknowledged."""
@@ -125,9 +137,10 @@ class Taskiq:
         self._file = servers.directory / "taskiq.tally"
         settings = {"BENCH_REDIS_URL": servers.valkey.url, tally.VARIABLE: str(self._file)}
         app = "benchmarks.peers.taskiq_app:broker"
-        servers.start(
-            "taskiq", "-m", "taskiq", "worker", app, "--workers", "2", "--log-level", "WARNING", **settings
-        )
+        servers.start("taskiq", "-m", "taskiq", "worker", app, "--workers", "2", "--log-level", "WARNING", **settings)
+
+    def settle(self) -> None:
+        """Leave nothing behind."""
 
     def race(self, work: int) -> float:
         """Kick tasks concurrently; the last is done when it is counted."""
@@ -143,33 +156,39 @@ class Taskiq:
 
 
 class PgQueuer:
-    """pgqueuer, two processes."""
+    """pgqueuer, two processes that take so many jobs at a time, in a database of their own."""
 
-    name = "pgqueuer"
-
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, name: str, servers: Servers, database: str, batch: int) -> None:
         from benchmarks.peers import pgqueuer_worker
 
+        self.name = name
         self._servers = servers
-        self._connection = psycopg.connect(servers.peer_url, autocommit=True)
-        asyncio.run(pgqueuer_worker.install(servers.peer_url))
+        self._url = servers.postgres.admin_url_of(database)
+        self._connection = psycopg.connect(self._url, autocommit=True)
+        pgqueuer_worker.run(pgqueuer_worker.install(self._url))
+        settings = {"BENCH_PGQUEUER_URL": self._url, "BENCH_PGQUEUER_BATCH": str(batch)}
         for number in (1, 2):
-            servers.start(
-                f"pgqueuer-{number}", "-m", "benchmarks.peers.pgqueuer_worker", BENCH_PGQUEUER_URL=servers.peer_url
-            )
+            servers.start(f"{name}-{number}", "-m", "benchmarks.peers.pgqueuer_worker", **settings)
+
+    def settle(self) -> None:
+        """Vacuum its tables."""
+        self._connection.execute("VACUUM (ANALYZE) pgqueuer, pgqueuer_log")
 
     def race(self, work: int) -> float:
         """Enqueue in batches; the last is done when the table is empty: finished jobs move to the log."""
         from benchmarks.peers import pgqueuer_worker
 
-        before = self._scalar("SELECT count(*) FROM pgqueuer_log WHERE status = 'successful'")
+        before = self._succeeded()
         started = time.perf_counter()
-        pgqueuer_worker.run(pgqueuer_worker.enqueue(self._servers.peer_url, list(_chunks(work))))
+        pgqueuer_worker.run(pgqueuer_worker.enqueue(self._url, _chunks(work)))
         _await(self._servers, lambda: not self._scalar("SELECT EXISTS (SELECT FROM pgqueuer)"), self.name)
         seconds = time.perf_counter() - started
-        after = self._scalar("SELECT count(*) FROM pgqueuer_log WHERE status = 'successful'")
-        _verify(self.name, after - before, work)
+        _verify(self.name, self._succeeded() - before, work)
         return seconds
+
+    def _succeeded(self) -> int:
+        """Count in the log, whether or not pgqueuer has folded it into its statistics: it keeps the rows."""
+        return self._scalar("SELECT count(*) FROM pgqueuer_log WHERE status = 'successful'")
 
     def _scalar(self, statement: str) -> int:
         row = self._connection.execute(statement.encode()).fetchone()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +19,13 @@ from jobs.embedded.postgres import EmbeddedPostgres
 from jobs.embedded.process import bound_argv, end, spawn
 from jobs.embedded.valkey import EmbeddedValkey
 
-DATABASES = ("fleet", "peer")
+DATABASES = ("fleet", "peer", "peer_thousand")
 _STOP = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 
 
 @dataclass
 class Servers:
-    """PostgreSQL with the platform's database and an empty one, Valkey, and processes that end before them."""
+    """PostgreSQL with the platform's database and empty ones, Valkey, and processes that end before them."""
 
     directory: Path
     postgres: EmbeddedPostgres
@@ -36,11 +36,6 @@ class Servers:
     def url(self, role: str) -> str:
         """Return the URL of the platform's database as one of its roles."""
         return self.postgres.url(role, self.passwords[role], "fleet")
-
-    @property
-    def peer_url(self) -> str:
-        """The URL of the database that other queues use."""
-        return self.postgres.admin_url_of("peer")
 
     def settings(self) -> dict[str, str]:
         """Return the platform's settings, to be the environment of its processes."""

@@ -10,7 +10,6 @@ from pgqueuer.qm import QueueManager
 from pgqueuer.queries import Queries
 
 ENTRYPOINT = "ping"
-BATCH = int(os.environ.get("BENCH_PGQUEUER_BATCH", "1000"))
 
 run = uvloop.run
 
@@ -21,8 +20,10 @@ async def connect(url: str) -> Queries:
 
 
 async def install(url: str) -> None:
-    """Make pgqueuer's tables, all of them logged, as it does by default."""
-    await (await connect(url)).install()
+    """Make pgqueuer's tables, all of them logged as by default, and tune autovacuum as its checklist says."""
+    queries = await connect(url)
+    await queries.install()
+    await queries.optimize_autovacuum()
 
 
 async def enqueue(url: str, chunks: list[int]) -> None:
@@ -32,7 +33,7 @@ async def enqueue(url: str, chunks: list[int]) -> None:
         await queries.enqueue([ENTRYPOINT] * chunk, [None] * chunk, [0] * chunk)
 
 
-async def work(url: str) -> None:
+async def work(url: str, batch: int) -> None:
     """Work until told to stop."""
     manager = QueueManager(await connect(url))
 
@@ -40,8 +41,8 @@ async def work(url: str) -> None:
     async def ping(job: Job) -> None:
         """Do nothing."""
 
-    await manager.run(batch_size=BATCH)
+    await manager.run(batch_size=batch)
 
 
 if __name__ == "__main__":
-    run(work(os.environ["BENCH_PGQUEUER_URL"]))
+    run(work(os.environ["BENCH_PGQUEUER_URL"], int(os.environ["BENCH_PGQUEUER_BATCH"])))

@@ -18,7 +18,7 @@ async def ping() -> None:
 
 def make(url: str) -> ListQueueBroker:
     """Return the broker that knows the task."""
-    made = ListQueueBroker(url, queue_name="taskiq", max_connection_pool_size=AT_ONCE)
+    made = ListQueueBroker(url, queue_name="taskiq", max_connection_pool_size=AT_ONCE, socket_timeout=None)
     made.register_task(ping, task_name="ping")
     return made
 
@@ -30,6 +30,7 @@ def enqueue(url: str, work: int) -> None:
 
 async def _enqueue(broker: ListQueueBroker, work: int) -> None:
     task = broker.find_task("ping")
+    assert task is not None
     await broker.startup()
 
     async def kick(some: int) -> None:
