@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from tests.servers import Database, PostgresServer, PrivateServers, RedisServer, SharedServers
 from tests.servers import private_servers as start_private_servers
+
+# How long an example takes says how busy the machine is, nothing about the code.
+settings.register_profile("fleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fleet")
 
 SERVERS = pytest.StashKey[SharedServers]()
 

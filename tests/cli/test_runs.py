@@ -69,12 +69,12 @@ class TestRun:
         ("arguments", "said"),
         [
             (["platform.pinh"], "no such job: platform.pinh, did you mean platform.ping"),
-            (["platform.ping", "--arg", "x=1"], "platform.ping: Object contains unknown field `x`"),
+            (["platform.ping", "--arg", "x=1"], "platform.ping: x: not an argument of this job"),
             (["platform.ping", "--arg", "x"], "--arg x: expected NAME=VALUE"),
             (["platform.ping", "--tenant", "acme"], "platform.ping: is for the whole platform"),
             (["platform.ping", "--timeout", "1"], "--timeout: only with --wait"),
             (["telematics.sync_connection", "--arg", f"connection_id={NO_RUN}"], "is for one tenant"),
-            (["telematics.sync_connection", "--tenant", "acme"], "missing required field `connection_id`"),
+            (["telematics.sync_connection", "--tenant", "acme"], "connection_id: missing"),
             (
                 ["telematics.sync_connection", "--tenant", "acme", "--arg", "connection_id=7"],
                 "connection_id: Invalid UUID",
