@@ -149,7 +149,7 @@ class Bench:
         ).fetchone() or (None, {}, None)
         if state != "succeeded":
             raise RuntimeError(f"the sync ended {state}: {error}")
-        return counts["stored"] + counts["duplicates"], seconds
+        return counts["stored"] + counts["enriched"] + counts["duplicates"], seconds
 
     def pages(self) -> list[list[Row]]:
         """Read the same pages again, as rows ready to be stored."""

@@ -6,7 +6,7 @@ that it did report is NaN), and the statements turn it back.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -116,12 +116,12 @@ _MERGE = f"""
     SET {", ".join(f"{name} = coalesce(t.{name}, excluded.{name})" for name in _NEW)}
     WHERE {" OR ".join(f"t.{name} IS NULL AND excluded.{name} IS NOT NULL" for name in _NEW)}
 """
-_INSERT = text(
-    f"""
+_FROM_STAGED = f"""
     INSERT INTO telemetry AS t (tenant_id, vehicle_id, time, {", ".join(_NEW)})
-    SELECT app_tenant_id(), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points {_MERGE}
-    """
-)
+    SELECT app_tenant_id(), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points
+"""
+_INSERT = text(f"{_FROM_STAGED} ON CONFLICT (vehicle_id, time) DO NOTHING")
+_ENRICH = text(f"{_FROM_STAGED} {_MERGE}")
 _ADOPT = text(
     f"""
     WITH kept AS (
@@ -160,17 +160,18 @@ def adopt_points(
     return connection.execute(_ADOPT, values).rowcount
 
 
-def store_points(connection: Connection, rows: Iterable[bytes]) -> int:
+def store_points(connection: Connection, rows: Sequence[bytes]) -> tuple[int, int]:
     """Store packed points of the transaction's tenant; one row per vehicle and time, enriched by a later page.
 
     Args:
         rows: by `pack_point`, no two of one vehicle and time.
 
     Returns:
-        How many rows are new or have gained a value; the rest were there.
+        How many rows are new, and how many that were there have gained a value.
     """
     copy_packed(connection, "staged_points", _STAGE, rows)
-    return connection.execute(_INSERT).rowcount
+    new = connection.execute(_INSERT).rowcount
+    return new, connection.execute(_ENRICH).rowcount if new < len(rows) else 0
 
 
 def copy_packed(connection: Connection, table: str, create: str, rows: Iterable[bytes]) -> None:

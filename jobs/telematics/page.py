@@ -69,7 +69,7 @@ def prepare(connection: Connection, account: Account, page: Page, now: datetime)
 
 def write_readings(connection: Connection, account: Account, stage: str, page: Prepared) -> Counts:
     """Write a prepared page; the caller moves the cursor in the same transaction."""
-    stored = store_points(connection, page.points) if page.points else 0
+    stored, enriched = store_points(connection, page.points) if page.points else (0, 0)
     moved = store_positions(connection, page.positions) if page.positions else 0
     if page.unmatched:
         telematics.count_unmatched(connection, account.id, page.unmatched)
@@ -77,7 +77,8 @@ def write_readings(connection: Connection, account: Account, stage: str, page: P
     telematics.keep_rejected(connection, account.id, stage, aside)
     return {
         "stored": stored,
-        "duplicates": len(page.points) - stored,
+        "enriched": enriched,
+        "duplicates": len(page.points) - stored - enriched,
         "unmatched": len(page.unmatched),
         "rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected),
         "positions": moved,
