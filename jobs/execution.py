@@ -6,6 +6,7 @@ brings it back.
 
 import json
 import random
+import time
 import traceback
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,9 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import structlog
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.encryption import EncryptionError
@@ -33,6 +34,7 @@ _log = structlog.get_logger()
 _LONGEST_DELAY_S = 600
 _LONGEST_WAIT_S = 86_400.0  # a provider may ask for any number, or for none
 _LARGEST_ARGS_BYTES = 65_536
+_FOREIGN_WAITS_S = 1.0
 _DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
 _ENDED_BY_SERVER = ("25P03", "57P01", "57P02", "57P03", "57P05")  # timeouts in a transaction, shutdowns
 
@@ -40,7 +42,12 @@ _ENDED_BY_SERVER = ("25P03", "57P01", "57P02", "57P03", "57P05")  # timeouts in 
 def receive(job: Job, message_id: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     """Do what a Celery message asks for; twice is harmless, the second finds its runs claimed or recorded."""
     if "run_ids" not in kwargs:
-        _record_foreign(job, message_id, args, kwargs)
+        try:
+            _record_foreign(job, message_id, args, kwargs)
+        except (*_DATABASE_DOWN, InternalError) as error:
+            _log.warning("foreign_message_waits", job=job.name, error=type(error).__name__)
+            time.sleep(_FOREIGN_WAITS_S)
+            raise Reject("the database is away", requeue=True) from None  # the message is all there is of the run
         return
     given = kwargs["run_ids"]
     ids = [_as_uuid(each) for each in given] if isinstance(given, list) else [None]
