@@ -63,5 +63,6 @@ def flower(environment: Mapping[str, str], port: int, user: str, password: str) 
         "FLOWER_PORT": str(port),
         "FLOWER_BASIC_AUTH": f"{user}:{password}",
         "FLOWER_READ_ONLY": "true",
+        "FLOWER_TASKS_COLUMNS": "name,kwargs,state,received,started,runtime,worker,uuid",  # kwargs name the tenant
     }
     return Program(FLOWER, [*CELERY, "flower"], {**environment, **options})

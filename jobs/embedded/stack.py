@@ -176,7 +176,6 @@ class Stack:
             "FLEET_READ_DATABASE_URL": self._url("fleet_readonly"),
             "FLEET_REDIS_URL": self.valkey.url,
             "FLEET_ENCRYPTION_KEYS": self.keys.encryption,
-            "FLEET_FLOWER_PORT": str(self.flower_port),
             "FLEET_DATA_DIR": str(self.data_dir),
             **self._extra,
         }
