@@ -78,6 +78,8 @@ class Demo:
         """Read the figures and show them: at once on a terminal, every few seconds elsewhere."""
         if self._live is None and self.seconds < self._next_line:
             return
+        if self._live is None and self._next_line == 0.0:
+            say("\n".join(whereabouts(self._stack)))
         try:
             figures = read_figures(self._database, self._since)
         except psycopg.OperationalError:
@@ -144,6 +146,14 @@ def line(figures: Figures, rate: float, seconds: float, deaths: dict[str, int]) 
     return "  |  ".join(parts)
 
 
+def whereabouts(stack: Stack) -> tuple[str, str]:
+    """Return where else to look, a line each."""
+    return (
+        f"Flower  {stack.flower_url}  user {FLOWER_USER}, password in {stack.flower_password_file}",
+        f"This stack in another terminal:  set -a; . {stack.environment_file}",
+    )
+
+
 def screen(figures: Figures, rate: float, seconds: float, stack: Stack) -> Panel:
     """Return the figures as a screen."""
     head = Text.assemble(
@@ -157,8 +167,7 @@ def screen(figures: Figures, rate: float, seconds: float, stack: Stack) -> Panel
         (str(figures.dead_letters), "bold red" if figures.dead_letters else "bold"),
         f"   rejected records {figures.rejected:,}",
         (f"   died: {_deaths(stack.deaths)}" if stack.deaths else "", "bold red"),
-        f"\nFlower  {stack.flower_url}  user {FLOWER_USER}, password in {stack.flower_password_file}",
-        f"\nThis stack in another terminal:  set -a; . {stack.environment_file}",
+        *(f"\n{each}" for each in whereabouts(stack)),
     )
     parts = Group(head, Text(), _runs(figures), Text(), _connections(figures), Text(), foot)
     return Panel(parts, title="Fleet Jobs", subtitle="Ctrl-C stops everything", padding=(1, 2))
