@@ -170,11 +170,16 @@ _REMOVE = text(
     WHERE id = :id AND deleted_at IS NULL
     """
 )
+_UNBIND = text("UPDATE vehicles SET external_id = NULL WHERE connection_id = :id AND external_id IS NOT NULL")
 
 
 def remove_connection(connection: Connection, connection_id: UUID) -> None:
-    """Forget a connection's credentials and stop its syncs; its vehicles and their points stay."""
+    """Forget a connection's credentials and stop its syncs; its vehicles and their points stay.
+
+    The vehicles are free for another connection's devices, also for the same account added anew.
+    """
     connection.execute(_REMOVE, {"id": connection_id})
+    connection.execute(_UNBIND, {"id": connection_id})
 
 
 @dataclass(frozen=True, slots=True)
