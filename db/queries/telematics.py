@@ -158,6 +158,8 @@ def take_devices(
 ) -> dict[str, int]:
     """Link a page of the provider's vehicles to the tenant's by VIN; keep the unknown ones, or make them vehicles.
 
+    Of a device that is listed twice the last word holds.
+
     Returns:
         `devices_linked`, `vehicles_created` and `devices_unmatched`.
     """
@@ -171,7 +173,7 @@ def take_devices(
             "model": d.model,
             "year": d.year,
         }
-        for d in devices
+        for d in {d.device_id: d for d in devices}.values()
     ]
     statement = _LINK_OR_CREATE if create_vehicles else _LINK_OR_KEEP
     row = connection.execute(statement, {"id": connection_id, "devices": listed}).one()
@@ -247,7 +249,8 @@ _CUT_OFF = text(
     """
     WITH marked AS (
         UPDATE connections SET status = 'reconnect', status_reason = :reason
-        WHERE id = :id AND status <> 'reconnect' RETURNING id, tenant_id, provider, name
+        WHERE id = :id AND status <> 'reconnect' AND credentials_encrypted = :refused
+        RETURNING id, tenant_id, provider, name
     )
     INSERT INTO alerts (tenant_id, kind, severity, connection_id, subject, message, opened_at)
     SELECT tenant_id, 'connection_rejected', 'high', id, 'connection:' || id,
@@ -258,6 +261,10 @@ _CUT_OFF = text(
 )
 
 
-def cut_off(connection: Connection, connection_id: UUID, reason: str, now: datetime) -> None:
-    """Mark a connection whose account refuses us, and tell its owner once: it is not read until connected again."""
-    connection.execute(_CUT_OFF, {"id": connection_id, "reason": reason[:500], "now": now})
+def cut_off(connection: Connection, account: Account, reason: str, now: datetime) -> None:
+    """Mark a connection whose account refuses us, and tell its owner once: it is not read until connected again.
+
+    Credentials that were replaced since the account was read are not judged by what the ones before met.
+    """
+    values = {"id": account.id, "refused": account.credentials_encrypted, "reason": reason[:500], "now": now}
+    connection.execute(_CUT_OFF, values)

@@ -74,7 +74,7 @@ def sync_connection(run: Run, connection_id: UUID) -> Counts | NextSlice:
                 return NextSlice({})
     except CredentialsRejected as error:
         with run.transaction() as connection:
-            telematics.cut_off(connection, account.id, str(error), run.now)
+            telematics.cut_off(connection, account, str(error), run.now)
         raise
     finally:
         provider.close()
