@@ -7,6 +7,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, create_engine, text
 
 CONNECT_TIMEOUT_S = 5
+# A server that is gone without a word (a failover, a lost network) is noticed within seconds; the kernel's own default
+# holds a thread, and the run in its hands, for a quarter of an hour or two hours.
+LIVENESS = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
 
 
 class Database:
@@ -90,5 +93,6 @@ def _engine(url: str, pool_size: int, name: str, **connect_args: object) -> Engi
         pool_timeout=10,
         pool_use_lifo=True,  # one warm session rather than two in turn
         pool_recycle=1800,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": name, **connect_args},
+        hide_parameters=True,  # an error that nobody foresaw is logged, and shown by Flower
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": name, **LIVENESS, **connect_args},
     )
