@@ -59,8 +59,8 @@ class Application:
             many = [{"work_ms": draw.choice((0, 1, 5))} for _ in range(draw.randint(1, 12))]
             added = enqueue_many(connection, "test.batched", many)
             ids = [
-                enqueue(connection, "test.effect", {"work_ms": draw.choice((0, 5, 50))}),
-                enqueue(connection, "test.keyed", {"work_ms": draw.choice((0, 5, 50))}),
+                enqueue(connection, "test.effect", {"work_ms": draw.choice((0, 5, 50, 400))}),
+                enqueue(connection, "test.keyed", {"work_ms": draw.choice((0, 5, 50, 400))}),
             ]
             if draw.random() < 0.5:
                 ids.append(enqueue(connection, "test.slices", {"of": draw.randint(1, 5), "work_ms": 5}))

@@ -136,12 +136,14 @@ def _value(relation: str, column: dict[str, Any]) -> str:
 
 
 def _relate(admin: Connection, tenant_id: UUID) -> None:
-    """Let the views that join tables find something to show."""
-    admin.execute(
-        "UPDATE vehicle_positions SET vehicle_id = (SELECT id FROM vehicles WHERE tenant_id = %(t)s LIMIT 1)"
-        " WHERE tenant_id = %(t)s",
-        {"t": tenant_id},
-    )
+    """Let positions and time series be of the tenant's own vehicle and sensor, so that only the tenant is wrong."""
+    owned = [("vehicle_positions", "vehicle_id"), ("sensor_readings", "sensor_id")]
+    owned += [(series, "vehicle_id") for series in ("telemetry", "ev_metrics", "vehicle_logs")]
+    for relation, column in owned:
+        owners = "sensors" if column == "sensor_id" else "vehicles"
+        own = f"(SELECT id FROM {owners} WHERE tenant_id = %(t)s LIMIT 1)"
+        statement = f"UPDATE {storage(admin, relation)} SET {column} = {own} WHERE tenant_id = %(t)s"
+        admin.execute(statement.encode(), {"t": tenant_id})
 
 
 def identifier(relation: Relation) -> sql.Identifier:
