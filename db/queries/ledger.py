@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUUID
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import TextClause, bindparam
 
 NO_TENANT = "'00000000-0000-0000-0000-000000000000'"
@@ -21,6 +23,25 @@ NO_TENANT = "'00000000-0000-0000-0000-000000000000'"
 def _sql(statement: str, *ids: str, **json: Any) -> TextClause:
     binds = [bindparam(name, type_=ARRAY(PgUUID(as_uuid=True))) for name in ids]
     return text(statement.replace("NO_TENANT", NO_TENANT)).bindparams(*binds)
+
+
+def _execute(connection: Connection, statement: str, values: dict[str, Any]) -> psycopg.Cursor[Any]:
+    """Execute past SQLAlchemy, which here costs more than PostgreSQL; what is raised is SQLAlchemy's all the same."""
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    try:
+        return driver.execute(statement.encode(), values)
+    except psycopg.Error as error:
+        if driver.closed:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement,
+            values,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=driver.closed,
+            dialect=connection.dialect,
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,37 +62,34 @@ class ClaimedRun:
     now: datetime
 
 
-_CLAIM = _sql(
-    """
+_CLAIM = """
     WITH mine AS (
         SELECT r.id FROM job_runs r
-        WHERE r.id = ANY(:ids) AND r.job = :job AND r.state = 'pending' AND r.run_at <= clock_timestamp()
-          AND NOT EXISTS (SELECT FROM job_controls c WHERE c.kind = 'job' AND c.name = :job)
+        WHERE r.id = ANY(%(ids)s) AND r.job = %(job)s AND r.state = 'pending' AND r.run_at <= clock_timestamp()
+          AND NOT EXISTS (SELECT FROM job_controls c WHERE c.kind = 'job' AND c.name = %(job)s)
           AND r.queue <> ALL (ARRAY(SELECT c.name FROM job_controls c WHERE c.kind = 'queue'))
         ORDER BY r.id
         FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE job_runs r
-    SET state = 'running', claim_token = :token, worker_id = :worker_id, claimed_at = clock_timestamp(),
+    SET state = 'running', claim_token = %(token)s, worker_id = %(worker_id)s, claimed_at = clock_timestamp(),
         started_at = coalesce(r.started_at, clock_timestamp()), attempt = r.attempt + 1, published_at = NULL,
         updated_at = clock_timestamp()
     WHERE r.id = ANY(ARRAY(SELECT id FROM mine))
     RETURNING r.id, r.job, r.tenant_id, r.args, r.nominal_at, r.attempt, r.max_attempts, r.snoozes, r.counts,
               r.progress, r.trace_context, r.claimed_at
-    """,
-    "ids",
-)
+"""
 # Of an array the planner does not know the length: it plans anew each time, which costs more than to claim one run.
-_CLAIM_ONE = text(_CLAIM.text.replace("= ANY(:ids)", "= :id"))
+_CLAIM_ONE = _CLAIM.replace("= ANY(%(ids)s)", "= %(id)s")
 
 
 def claim(connection: Connection, job: str, ids: Sequence[UUID], token: UUID, worker_id: UUID) -> list[ClaimedRun]:
     """Take the job's runs that are still pending and due; the rest were taken, cancelled or paused meanwhile."""
     values = {"job": job, "token": token, "worker_id": worker_id}
     if len(ids) == 1:
-        rows = connection.execute(_CLAIM_ONE, {"id": ids[0], **values})
+        rows = _execute(connection, _CLAIM_ONE, {"id": ids[0], **values})
     else:
-        rows = connection.execute(_CLAIM, {"ids": list(ids), **values})
+        rows = _execute(connection, _CLAIM, {"ids": list(ids), **values})
     return [ClaimedRun(*row) for row in rows]
 
 
@@ -104,20 +122,17 @@ _SUCCEED = text(
     WHERE r.id = u.id AND r.claim_token = :token AND r.state = 'running'
     """
 ).bindparams(bindparam("outcomes", type_=JSONB))
-_SUCCEED_ALIKE = _sql(
-    """
+_SUCCEED_ALIKE = """
     UPDATE job_runs SET state = 'succeeded', finished_at = clock_timestamp(), claim_token = NULL, error = NULL,
         updated_at = clock_timestamp()
-    WHERE id = ANY(:ids) AND claim_token = :token AND state = 'running'
-    """,
-    "ids",
-)
+    WHERE id = ANY(%(ids)s) AND claim_token = %(token)s AND state = 'running'
+"""
 
 
 def succeed(connection: Connection, counts: dict[UUID, dict[str, int] | None], token: UUID) -> int:
     """Finish runs, each with its counts; None keeps what it counted. Returns how many were still the caller's."""
     if not any(counts.values()):
-        return connection.execute(_SUCCEED_ALIKE, {"ids": list(counts), "token": token}).rowcount
+        return _execute(connection, _SUCCEED_ALIKE, {"ids": list(counts), "token": token}).rowcount
     outcomes = [{"id": str(run_id), "counts": run_counts} for run_id, run_counts in counts.items()]
     return connection.execute(_SUCCEED, {"outcomes": outcomes, "token": token}).rowcount
 
