@@ -137,9 +137,9 @@ _REPUBLISH = text(
         SELECT id FROM job_runs
         WHERE state = 'pending' AND published_at < clock_timestamp() - make_interval(secs => :after_s)
           AND (CAST(:queues AS text[]) IS NULL OR queue = ANY(CAST(:queues AS text[])))
-        ORDER BY id LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY job, published_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED  -- as its index: never the whole table
     )
-    UPDATE job_runs r SET published_at = NULL FROM lost WHERE r.id = lost.id
+    UPDATE job_runs SET published_at = NULL WHERE id = ANY(ARRAY(SELECT id FROM lost))
     """
 )
 
