@@ -1,4 +1,4 @@
-"""Is the relay or beat of this container alive? `python ops/health.py SECONDS`: 0 if PostgreSQL has heard from it lately.
+"""Is the relay or beat of this container alive? `python ops/health.py SECONDS`: 0 if PostgreSQL has heard of it.
 
 Both speak to the database all the time: the relay several times a second, beat every five seconds. A process that is
 there and does nothing is found by that, and so is one that cannot reach its database.
