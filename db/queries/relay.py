@@ -17,7 +17,7 @@ _NIL = "'00000000-0000-0000-0000-000000000000'::uuid"
 
 @dataclass(frozen=True, slots=True)
 class DueRun:
-    """A run to publish. `alone` after a rescue: it may be the one that killed its batch."""
+    """A run to publish. `alone` after a rescue or a failed try: it may be the one that took its batch down."""
 
     id: UUID
     tenant: str | None
@@ -59,7 +59,7 @@ _TAKE = text(
     published AS (
         UPDATE job_runs r SET published_at = clock_timestamp(), publishes = r.publishes + 1
         WHERE r.id = ANY(ARRAY(SELECT id FROM taken))
-        RETURNING r.id, r.tenant_id, r.rescues > 0 AS alone
+        RETURNING r.id, r.tenant_id, r.rescues > 0 OR r.attempt > 0 AS alone
     )
     SELECT p.id, t.slug, p.alone
     FROM published p JOIN next n ON n.id = p.id LEFT JOIN tenants t ON t.id = p.tenant_id
