@@ -17,12 +17,14 @@ from sqlalchemy.dialects.postgresql import UUID as PgUUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import TextClause, bindparam
 
+
 NO_TENANT = "'00000000-0000-0000-0000-000000000000'"
+"""What stands for no tenant in an index, where NULL would equal nothing."""
 
 
-def _sql(statement: str, *ids: str, **json: Any) -> TextClause:
-    binds = [bindparam(name, type_=ARRAY(PgUUID(as_uuid=True))) for name in ids]
-    return text(statement.replace("NO_TENANT", NO_TENANT)).bindparams(*binds)
+def _sql(statement: str, *ids: str) -> TextClause:
+    """Return a statement with parameters that are arrays of ids."""
+    return text(statement).bindparams(*(bindparam(name, type_=ARRAY(PgUUID(as_uuid=True))) for name in ids))
 
 
 def _execute(connection: Connection, statement: str, values: dict[str, Any]) -> psycopg.Cursor[Any]:
@@ -62,8 +64,11 @@ class ClaimedRun:
     now: datetime
 
 
+# A claim is not waited for to reach the disk. One that a crash of the server takes back was never made: its worker is
+# fenced out, and the run is due again.
 _CLAIM = """
-    WITH mine AS (
+    WITH unhurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+    mine AS (
         SELECT r.id FROM job_runs r
         WHERE r.id = ANY(%(ids)s) AND r.job = %(job)s AND r.state = 'pending' AND r.run_at <= clock_timestamp()
           AND NOT EXISTS (SELECT FROM job_controls c WHERE c.kind = 'job' AND c.name = %(job)s)
@@ -75,7 +80,7 @@ _CLAIM = """
     SET state = 'running', claim_token = %(token)s, worker_id = %(worker_id)s, claimed_at = clock_timestamp(),
         started_at = coalesce(r.started_at, clock_timestamp()), attempt = r.attempt + 1, published_at = NULL,
         updated_at = clock_timestamp()
-    WHERE r.id = ANY(ARRAY(SELECT id FROM mine))
+    WHERE r.id = ANY(ARRAY(SELECT id FROM mine)) AND EXISTS (SELECT FROM unhurried)
     RETURNING r.id, r.job, r.tenant_id, r.args, r.nominal_at, r.attempt, r.max_attempts, r.snoozes, r.counts,
               r.progress, r.trace_context, r.claimed_at
 """
