@@ -36,7 +36,8 @@ _LONGEST_WAIT_S = 86_400.0  # a provider may ask for any number, or for none
 _LARGEST_ARGS_BYTES = 65_536
 _FOREIGN_WAITS_S = 1.0
 _DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
-_ENDED_BY_SERVER = ("25P03", "57P01", "57P02", "57P03", "57P05")  # timeouts in a transaction, shutdowns
+# Only a replica, which a primary becomes in a failover; timeouts in a transaction; shutdowns.
+_ENDED_BY_SERVER = ("25006", "25P03", "57P01", "57P02", "57P03", "57P05")
 
 
 def receive(job: Job, message_id: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db import engine
+from jobs.execution import _may_work_later
 from tests.servers import Database
 
 
@@ -31,4 +32,13 @@ def test_an_error_does_not_tell_what_was_asked_with(database: Database) -> None:
     with pytest.raises(DBAPIError) as failed, opened.statement() as connection:
         connection.execute(text("SELECT 1 / 0 WHERE :name <> ''"), {"name": "Ada Lovelace"})
     assert "Ada" not in str(failed.value)
+    opened.close()
+
+
+def test_a_primary_that_became_a_replica_is_waited_for(database: Database) -> None:
+    opened = engine.Database(database.worker_url, database.system_url, pool_size=1)
+    with pytest.raises(DBAPIError) as failed, opened.system_transaction() as connection:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        connection.execute(text("DELETE FROM job_controls"))
+    assert _may_work_later(failed.value)
     opened.close()
