@@ -255,8 +255,10 @@ def _read_token(file: Path | None) -> str:
 
 def _check_token(provider: str, token: str, base_url: str | None) -> None:
     """Read the account's first page of vehicles: what is wrong with a token is found now, not at night."""
-    from integrations.registry import open_provider
+    from integrations.registry import check_origin, open_provider
 
+    if base_url is not None:  # an origin that is no longer allowed must not get the new token
+        check_origin(provider, base_url, get_settings().provider_origins)
     account = open_provider(provider, {"token": token}, base_url)
     try:
         account.list_devices(None)
