@@ -57,5 +57,6 @@ def private(private_servers: PrivateServers, tmp_path: Path) -> Iterator[Platfor
     """A ledger on servers of this test's own, on which nothing works yet."""
     with processes(private_servers.database, private_servers.redis_url, tmp_path) as started:
         ledger = _prepared(private_servers.database, started)
+        ledger.keep_promises()
         yield Platform(ledger, started, private_servers.redis_url)
         ledger.close()

@@ -36,6 +36,10 @@ class Ledger:
         """Make the tables that the test's jobs leave their effects in."""
         self.admin.execute(TABLES)
 
+    def keep_promises(self) -> None:
+        """Let a crash of the server take back no commit, as in production; the test servers are set to be fast."""
+        self.admin.execute(f"ALTER DATABASE {self.database.name} SET synchronous_commit = on".encode())
+
     def reconnect(self) -> None:
         """Connect anew, after a restart of the server."""
         self.admin.close()

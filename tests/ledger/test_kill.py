@@ -59,7 +59,7 @@ def _survive(
         started.define()
         ledger = Ledger(servers.database)
         ledger.make_tables()
-        ledger.admin.execute("ALTER DATABASE fleet SET synchronous_commit = on")  # else a crash takes back promises
+        ledger.keep_promises()
         chaos = Chaos(servers, started, float(settings.get("FLEET_RESCUE_AFTER_S", "8")) + 2, seed)
         chaos.start()
         warm = ledger.tenant()
