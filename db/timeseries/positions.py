@@ -1,7 +1,7 @@
 """The newest fix and meters of each vehicle: one narrow row that every sync rewrites, never backwards in time."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, text
@@ -85,32 +85,45 @@ _COLUMNS = [column for at, values in _GROUPS.items() for column in (at, *values)
 
 
 def _given(column: str) -> str:
+    """Return a staged value as SQL, with NULL again for what a page does not say."""
     if column in _GROUPS:
-        return f"nullif({column}, '-infinity')"
+        return f"nullif(s.{column}, '-infinity')"
     if column == "engine_state":
-        return "(ARRAY['off', 'on', 'idle'])[engine_state]"
-    return f"nullif({column}, 'NaN')"
+        return "(ARRAY['off', 'on', 'idle'])[s.engine_state]"
+    return f"nullif(s.{column}, 'NaN')"
 
 
-def _newer(at: str, column: str) -> str:
-    return (
-        f"{column} = CASE WHEN excluded.{at} > p.{at} OR p.{at} IS NULL AND excluded.{at} IS NOT NULL"
-        f" THEN excluded.{column} ELSE p.{column} END"
-    )
+def _newer(at: str) -> str:
+    return f"coalesce(s.{at} > p.{at}, s.{at} > '-infinity')"
 
 
-_UPSERT = text(
+# Joined by the keys of the page: the planner knows nothing of a temporary table, and would read every position.
+_MOVE = text(
     f"""
-    INSERT INTO vehicle_positions AS p (tenant_id, vehicle_id, {", ".join(_COLUMNS)})
-    SELECT app_tenant_id(), vehicle_id, {", ".join(map(_given, _COLUMNS))} FROM staged_positions ORDER BY vehicle_id
-    ON CONFLICT (vehicle_id) DO UPDATE
-    SET {", ".join(_newer(at, column) for at, values in _GROUPS.items() for column in (at, *values))}
-    WHERE {" OR ".join(f"excluded.{at} > coalesce(p.{at}, '-infinity')" for at in _GROUPS)}
+    UPDATE vehicle_positions AS p
+    SET {
+        ", ".join(
+            f"{column} = CASE WHEN {_newer(at)} THEN {_given(column)} ELSE p.{column} END"
+            for at, values in _GROUPS.items()
+            for column in (at, *values)
+        )
+    }
+    FROM staged_positions AS s
+    WHERE p.vehicle_id = ANY (ARRAY(SELECT vehicle_id FROM staged_positions)) AND p.vehicle_id = s.vehicle_id
+      AND ({" OR ".join(_newer(at) for at in _GROUPS)})
+    """
+)
+_PLACE = text(
+    f"""
+    INSERT INTO vehicle_positions (tenant_id, vehicle_id, {", ".join(_COLUMNS)})
+    SELECT app_tenant_id(), s.vehicle_id, {", ".join(map(_given, _COLUMNS))} FROM staged_positions s
+    ORDER BY s.vehicle_id
+    ON CONFLICT (vehicle_id) DO NOTHING
     """
 )
 
 
-def store_positions(connection: Connection, rows: Iterable[bytes]) -> int:
+def store_positions(connection: Connection, rows: Sequence[bytes]) -> int:
     """Move the transaction's tenant's vehicles to their newest fix and meters; an older one changes nothing.
 
     Args:
@@ -120,4 +133,5 @@ def store_positions(connection: Connection, rows: Iterable[bytes]) -> int:
         How many vehicles have something newer.
     """
     copy_packed(connection, "staged_positions", _STAGE, rows)
-    return connection.execute(_UPSERT).rowcount
+    moved = connection.execute(_MOVE).rowcount
+    return moved + (connection.execute(_PLACE).rowcount if moved < len(rows) else 0)
