@@ -39,6 +39,7 @@ class Ledger:
     def keep_promises(self) -> None:
         """Let a crash of the server take back no commit, as in production; the test servers are set to be fast."""
         self.admin.execute(f"ALTER DATABASE {self.database.name} SET synchronous_commit = on".encode())
+        self.reconnect()
 
     def reconnect(self) -> None:
         """Connect anew, after a restart of the server."""

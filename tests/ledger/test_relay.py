@@ -230,6 +230,7 @@ def test_a_server_that_has_just_started_is_no_reason_to_rescue(
     owner = private.ledger.run(dead)["worker_id"]
     assert owner != private.ledger.run(alive)["worker_id"]
     started.kill("worker-2")
+    private.ledger.tenant()  # waits for the disk, and so for the claims before it, which do not
     private_servers.postgres.kill()
     private_servers.postgres.start()
     private.ledger.reconnect()
