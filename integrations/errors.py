@@ -35,3 +35,11 @@ class PermanentError(IntegrationError):
 
 class CredentialsRejected(PermanentError):  # noqa: N818
     """The account is cut off (401, revoked, expired): its owner must act. Not retried."""
+
+
+class BadRequest(PermanentError):  # noqa: N818 - named for the caller, as its siblings are
+    """The provider does not understand what we ask (400)."""
+
+
+class CursorRefused(PermanentError):  # noqa: N818 - named for the caller, as its siblings are
+    """The provider does not know the cursor (any more): the feed must be begun anew."""

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from integrations.errors import (
+    BadRequest,
     CredentialsRejected,
     IntegrationError,
     PermanentError,
@@ -44,7 +45,7 @@ def failure_of(status: int, request: str, headers: Mapping[str, str], body: byte
         return TransientError(message)
     if 300 <= status < 400:
         return PermanentError(f"{message}, a redirect is not followed")
-    return PermanentError(message)
+    return BadRequest(message) if status == 400 else PermanentError(message)
 
 
 def retry_after_s(header: str | None) -> float:

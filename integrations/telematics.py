@@ -84,7 +84,7 @@ class TelematicsProvider(Protocol):
     """One account at one provider. Reads only; knows neither our vehicles nor our database.
 
     Every method makes one HTTP request (with short retries) and may raise `TransientError`, `RateLimited`,
-    `PermanentError` or `CredentialsRejected`.
+    `PermanentError`, `CursorRefused` or `CredentialsRejected`.
     """
 
     name: str

@@ -1,9 +1,19 @@
 """The Celery application: `celery -A jobs.app worker|beat|flower`."""
 
+import threading
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_init, setup_logging, worker_init, worker_process_shutdown, worker_shutdown
+from celery.signals import (
+    beat_init,
+    setup_logging,
+    task_unknown,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+)
 from kombu.entity import Exchange, Queue
 
 from jobs import process
@@ -65,7 +75,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_max_tasks_per_child": 10_000,  # a new child stops its worker for half a second
         "worker_max_memory_per_child": 400_000,
         "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_S,
-        "worker_enable_soft_shutdown_on_idle": True,
+        "worker_enable_soft_shutdown_on_idle": False,  # it keeps ETA messages, which the ledger never sends
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "timezone": "UTC",
@@ -101,6 +111,20 @@ def _refuse_bad_start(**_: Any) -> None:
     from jobs.start import refuse_bad_start
 
     refuse_bad_start()
+
+
+@worker_process_init.connect
+@worker_ready.connect
+def _begin_to_beat(**_: Any) -> None:
+    """Show an idle worker to `doctor`; not waited for, the first claim makes sure of it."""
+    threading.Thread(target=process.try_heartbeat, name="first-beat", daemon=True).start()
+
+
+@task_unknown.connect
+def _keep_unknown(message: Any, name: str, id: str, **_: Any) -> None:
+    from jobs.execution import keep_unknown
+
+    keep_unknown(name, id, message.payload)
 
 
 @worker_process_shutdown.connect

@@ -234,6 +234,21 @@ def _record_foreign(
             foreign.record_refused(connection, run_id, job.name, job.queue, given, problem)
 
 
+def keep_unknown(name: str, message_id: str, payload: Any) -> None:
+    """Keep a message for a job that this release does not have as a dead letter, instead of a line in a log.
+
+    One of the relay's is not kept: its runs are in the ledger, and a newer worker will have them.
+    """
+    kwargs = payload[1] if isinstance(payload, list | tuple) and len(payload) > 1 else {}
+    if isinstance(kwargs, dict) and "run_ids" in kwargs:
+        return
+    given = kwargs if isinstance(kwargs, dict) and not _why_unstorable(kwargs) else {}
+    shown = _storable(name[:200])
+    with process.get_database().statement() as connection:
+        run_id = _as_uuid(message_id) or uuid5(NAMESPACE_OID, message_id)
+        foreign.record_refused(connection, run_id, shown, "unknown", given, f"{shown}: this release has no such job")
+
+
 def _why_unstorable(given: Mapping[str, Any]) -> str | None:
     """Return why not even a dead letter could keep the arguments, or None."""
     try:

@@ -4,6 +4,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from db.engine import Database
 from jobs.settings import get_settings
 
@@ -40,6 +42,14 @@ def get_heartbeat() -> "Heartbeat":
             starting.start()  # where the database is away it raises, and the next message tries again
             _heartbeat = starting
         return _heartbeat
+
+
+def try_heartbeat() -> None:
+    """Begin to beat, unless the database is away: then the first claim does."""
+    try:
+        get_heartbeat()
+    except SQLAlchemyError:
+        return
 
 
 def current_id() -> int:

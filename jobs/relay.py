@@ -117,10 +117,11 @@ class Relay:
         with self._database.statement() as connection:
             waiting = relay.list_waiting_jobs(connection)
             outstanding = relay.count_outstanding(connection) if waiting else {}
-            for name in waiting:
+            for name, is_defined in waiting.items():
                 job = self._jobs.get(name)
                 if job is None:
-                    self._bury(name)
+                    if not is_defined:
+                        self._bury(name)
                     continue
                 window = self._windows[name]
                 unclaimed = -(-outstanding.get(name, 0) // job.batch)
@@ -184,7 +185,7 @@ class Relay:
             if lost := self._reclaim_unclaimed(connection):
                 _log.warning("runs_republished", runs=lost)
             if now - self._healthy_since >= after_s and relay.server_age_s(connection) >= after_s:
-                for run_id, job, state in relay.rescue(connection, after_s):
+                for run_id, job, state in relay.rescue(connection, after_s, self._settings.visibility_timeout_s):
                     _log.warning("run_rescued", run=str(run_id), job=job, state=state)
             if now - self._forgot_at >= _FORGET_EVERY_S:
                 self._forgot_at = now

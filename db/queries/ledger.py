@@ -17,7 +17,6 @@ from sqlalchemy.dialects.postgresql import UUID as PgUUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import TextClause, bindparam
 
-
 NO_TENANT = "'00000000-0000-0000-0000-000000000000'"
 """What stands for no tenant in an index, where NULL would equal nothing."""
 
@@ -35,6 +34,7 @@ def _execute(connection: Connection, statement: str, values: dict[str, Any]) -> 
     except psycopg.Error as error:
         if driver.closed:
             connection.invalidate(error)
+            connection.engine.dispose(close=False)  # the others of the pool are as dead, as SQLAlchemy would take it
         raise DBAPIError.instance(
             statement,
             values,
@@ -205,8 +205,7 @@ def postpone(
 _REPORT = text(
     """
     UPDATE job_runs
-    SET counts = :counts, progress = :progress, updated_at = clock_timestamp(),
-        rescues = CASE WHEN (counts, progress) IS DISTINCT FROM (:counts, :progress) THEN 0 ELSE rescues END
+    SET counts = :counts, progress = :progress, updated_at = clock_timestamp()
     WHERE id = :id AND claim_token = :token AND state = 'running'
     """
 ).bindparams(bindparam("counts", type_=JSONB(none_as_null=True)), bindparam("progress", type_=JSONB(none_as_null=True)))

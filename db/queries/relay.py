@@ -48,7 +48,8 @@ _TAKE = text(
             WHERE r.job = :job AND r.state = 'pending' AND r.published_at IS NULL
               AND r.priority = lanes.priority AND coalesce(r.tenant_id, {_NIL}) = lanes.lane
               AND r.run_at <= clock_timestamp()
-            ORDER BY r.run_at LIMIT :wanted) candidate
+            ORDER BY r.run_at
+            LIMIT (SELECT greatest(8, 4 * :wanted / count(*)) FROM lanes)) candidate
     ),
     next AS (SELECT id, priority, turn, run_at FROM turns ORDER BY priority, turn, run_at LIMIT :wanted),
     taken AS (
@@ -83,7 +84,7 @@ _WAITING = text(
             SELECT r.job FROM job_runs r
             WHERE r.state = 'pending' AND r.published_at IS NULL AND r.job > jobs.job ORDER BY r.job LIMIT 1) next
     )
-    SELECT job FROM jobs WHERE NOT EXISTS (
+    SELECT job, EXISTS (SELECT FROM job_definitions d WHERE d.job = jobs.job) FROM jobs WHERE NOT EXISTS (
         SELECT FROM job_controls c JOIN job_definitions d ON c.kind = 'job' AND c.name = d.job
                                                           OR c.kind = 'queue' AND c.name = d.queue
         WHERE d.job = jobs.job)
@@ -91,9 +92,12 @@ _WAITING = text(
 )
 
 
-def list_waiting_jobs(connection: Connection) -> list[str]:
-    """Return the jobs, not paused, that have runs waiting to be published, due or not yet."""
-    return list(connection.execute(_WAITING).scalars())
+def list_waiting_jobs(connection: Connection) -> dict[str, bool]:
+    """Return the jobs, not paused, that have runs waiting to be published, due or not yet.
+
+    Each with whether some release defined it: in a rolling deploy that may be one that this process does not know.
+    """
+    return {row[0]: row[1] for row in connection.execute(_WAITING)}
 
 
 _OUTSTANDING = text(
@@ -163,7 +167,8 @@ _RESCUE = text(
             w.id IS NULL OR w.stopped_at IS NOT NULL
             OR w.beat_at < clock_timestamp() - make_interval(secs => :after_s)
             OR r.claimed_at < clock_timestamp() - make_interval(secs => :after_s)
-               AND NOT r.claim_token = ANY(w.active))
+               AND NOT r.claim_token = ANY(w.active)
+            OR r.claimed_at < clock_timestamp() - make_interval(secs => :stuck_s))
         ORDER BY r.id LIMIT 1000 FOR NO KEY UPDATE OF r SKIP LOCKED
     )
     UPDATE job_runs r
@@ -183,13 +188,17 @@ _RESCUE = text(
 )
 
 
-def rescue(connection: Connection, after_s: float) -> list[tuple[UUID, str, str]]:
+def rescue(connection: Connection, after_s: float, stuck_s: float) -> list[tuple[UUID, str, str]]:
     """Put back the runs whose worker is silent, left in order, or has lost sight of them. A rescue costs no try.
+
+    Args:
+        after_s: for how long a worker may be silent.
+        stuck_s: for how long one claim may last, whatever its worker says: in threads nothing else ends a job.
 
     Returns:
         Id, job and new state of each: `pending`, `cancelled`, or `failed` after too many rescues.
     """
-    return [tuple(row) for row in connection.execute(_RESCUE, {"after_s": after_s})]
+    return [tuple(row) for row in connection.execute(_RESCUE, {"after_s": after_s, "stuck_s": stuck_s})]
 
 
 _FORGET_WORKERS = text(

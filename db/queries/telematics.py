@@ -188,14 +188,16 @@ _UNMATCHED = text(
     GROUP BY device_id ORDER BY device_id
     ON CONFLICT (connection_id, external_id) DO UPDATE
     SET points = u.points + excluded.points, newest_at = greatest(u.newest_at, excluded.newest_at)
+    RETURNING external_id, points
     """
 ).bindparams(bindparam("readings", type_=JSONB))
 
 
-def count_unmatched(connection: Connection, connection_id: UUID, readings: Sequence[Reading]) -> None:
-    """Note what devices without a vehicle have reported."""
+def count_unmatched(connection: Connection, connection_id: UUID, readings: Sequence[Reading]) -> dict[str, int]:
+    """Note what devices without a vehicle have reported. Returns how many readings each has brought so far."""
     told = [{"device_id": r.device_id, "time": r.time.isoformat()} for r in readings]
-    connection.execute(_UNMATCHED, {"id": connection_id, "readings": told})
+    rows = connection.execute(_UNMATCHED, {"id": connection_id, "readings": told})
+    return {row[0]: row[1] for row in rows}
 
 
 _REJECT = text(
@@ -231,18 +233,32 @@ def keep_rejected(connection: Connection, connection_id: UUID, feed: str, record
     return number
 
 
-_SYNCED = text(
+def note_sync(connection: Connection, connection_id: UUID, now: datetime) -> None:
+    """Note that a connection was read to its end."""
+    connection.execute(
+        text("UPDATE connections SET last_synced_at = :now WHERE id = :id"), {"id": connection_id, "now": now}
+    )
+
+
+_NEWEST = text(
     """
-    UPDATE connections SET last_synced_at = :now,
-        newest_point_at = greatest(newest_point_at, CAST(:newest AS timestamptz))
-    WHERE id = :id
+    UPDATE connections SET newest_point_at = :newest
+    WHERE id = :id AND (newest_point_at IS NULL OR newest_point_at < :newest)
     """
 )
 
 
-def note_sync(connection: Connection, connection_id: UUID, now: datetime, newest: datetime | None) -> None:
-    """Note that a connection was read to its end, and the time of its newest point."""
-    connection.execute(_SYNCED, {"id": connection_id, "now": now, "newest": newest})
+def note_newest(connection: Connection, connection_id: UUID, newest: datetime) -> None:
+    """Note the time of a connection's newest point, never backwards."""
+    connection.execute(_NEWEST, {"id": connection_id, "newest": newest})
+
+
+def begin_anew(connection: Connection, connection_id: UUID, feed: str) -> None:
+    """Forget a feed's cursor: the provider does not know it any more."""
+    connection.execute(
+        text("UPDATE sync_cursors SET cursor = NULL WHERE connection_id = :id AND feed = :feed"),
+        {"id": connection_id, "feed": feed},
+    )
 
 
 _CUT_OFF = text(

@@ -56,7 +56,7 @@ def pack_point(
     engine_state: str | None,
     raw: str | None,
 ) -> bytes:
-    """Return one row in PostgreSQL's binary COPY format, as the temporary table `staged_points` takes it."""
+    """Return one row in PostgreSQL's binary COPY format, as the temporary table `staged_points_1` takes it."""
     fixed = _POINT.pack(
         12,
         16,
@@ -89,7 +89,7 @@ def pack_point(
 
 
 _STAGE = """
-CREATE TEMPORARY TABLE IF NOT EXISTS staged_points (
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_points_1 (
     vehicle_id uuid, time timestamptz, latitude float8, longitude float8, heading_deg float4, speed_kph float4,
     odometer_km float8, engine_hours float8, fuel_percent float4, battery_percent float4, engine_state int2, raw text
 ) ON COMMIT DELETE ROWS
@@ -118,7 +118,7 @@ _MERGE = f"""
 """
 _FROM_STAGED = f"""
     INSERT INTO telemetry AS t (tenant_id, vehicle_id, time, {", ".join(_NEW)})
-    SELECT app_tenant_id(), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points
+    SELECT app_tenant_id(), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points_1
 """
 _INSERT = text(f"{_FROM_STAGED} ON CONFLICT (vehicle_id, time) DO NOTHING")
 _ENRICH = text(f"{_FROM_STAGED} {_MERGE}")
@@ -169,13 +169,16 @@ def store_points(connection: Connection, rows: Sequence[bytes]) -> tuple[int, in
     Returns:
         How many rows are new, and how many that were there have gained a value.
     """
-    copy_packed(connection, "staged_points", _STAGE, rows)
+    copy_packed(connection, "staged_points_1", _STAGE, rows)
     new = connection.execute(_INSERT).rowcount
     return new, connection.execute(_ENRICH).rowcount if new < len(rows) else 0
 
 
 def copy_packed(connection: Connection, table: str, create: str, rows: Iterable[bytes]) -> None:
-    """Fill a temporary table of this transaction with packed rows."""
+    """Fill a temporary table of this transaction with packed rows.
+
+    Behind a pooler the table outlives the release that made it: whoever changes its columns changes its number.
+    """
     connection.exec_driver_sql(create)
     driver = connection.connection.driver_connection
     assert driver is not None

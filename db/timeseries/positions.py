@@ -65,7 +65,7 @@ def pack_position(
 
 
 _STAGE = """
-CREATE TEMPORARY TABLE IF NOT EXISTS staged_positions (
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_positions_1 (
     vehicle_id uuid, time timestamptz, latitude float8, longitude float8, heading_deg float4, speed_kph float4,
     odometer_km float8, odometer_at timestamptz, engine_hours float8, engine_hours_at timestamptz,
     fuel_percent float4, fuel_at timestamptz, battery_percent float4, battery_at timestamptz,
@@ -108,15 +108,15 @@ _MOVE = text(
             for column in (at, *values)
         )
     }
-    FROM staged_positions AS s
-    WHERE p.vehicle_id = ANY (ARRAY(SELECT vehicle_id FROM staged_positions)) AND p.vehicle_id = s.vehicle_id
+    FROM staged_positions_1 AS s
+    WHERE p.vehicle_id = ANY (ARRAY(SELECT vehicle_id FROM staged_positions_1)) AND p.vehicle_id = s.vehicle_id
       AND ({" OR ".join(_newer(at) for at in _GROUPS)})
     """
 )
 _PLACE = text(
     f"""
     INSERT INTO vehicle_positions (tenant_id, vehicle_id, {", ".join(_COLUMNS)})
-    SELECT app_tenant_id(), s.vehicle_id, {", ".join(map(_given, _COLUMNS))} FROM staged_positions s
+    SELECT app_tenant_id(), s.vehicle_id, {", ".join(map(_given, _COLUMNS))} FROM staged_positions_1 s
     ORDER BY s.vehicle_id
     ON CONFLICT (vehicle_id) DO NOTHING
     """
@@ -132,6 +132,6 @@ def store_positions(connection: Connection, rows: Sequence[bytes]) -> int:
     Returns:
         How many vehicles have something newer.
     """
-    copy_packed(connection, "staged_positions", _STAGE, rows)
+    copy_packed(connection, "staged_positions_1", _STAGE, rows)
     moved = connection.execute(_MOVE).rowcount
     return moved + (connection.execute(_PLACE).rowcount if moved < len(rows) else 0)

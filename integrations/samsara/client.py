@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from integrations.errors import TransientError
+from integrations.errors import BadRequest, CursorRefused, TransientError
 from integrations.http import Answer, HttpSession, shape
 from integrations.samsara.decode import BROKEN, Decoded, Limits, UnbelievableError, decode_page
 from integrations.samsara.devices import decode_devices
@@ -89,9 +89,12 @@ class Samsara:
         self._session.close()
 
     def _get(self, path: str, params: dict[str, str], cursor: str | None) -> Answer:
-        if cursor is not None:
-            params["after"] = cursor
-        return self._session.get_json(self._base_url + path, params=params, bearer=self._token)
+        if cursor is None:
+            return self._session.get_json(self._base_url + path, params=params, bearer=self._token)
+        try:
+            return self._session.get_json(self._base_url + path, params={**params, "after": cursor}, bearer=self._token)
+        except BadRequest as error:
+            raise CursorRefused(str(error)) from error
 
     def _decode(self, answer: Answer, *, is_snapshot: bool) -> Decoded:
         limits = Limits.at(self._clock())

@@ -23,7 +23,7 @@ def wait_for_turn(account: Account) -> None:
     Raises:
         RateLimited: its turn is further off than a slice should sleep.
     """
-    per_s = int(account.settings.get("requests_per_s") or _DEFAULT_PER_S.get(account.provider, 10))
+    per_s = max(1, int(account.settings.get("requests_per_s") or _DEFAULT_PER_S.get(account.provider, 10)))
     item = RateLimitItemPerSecond(per_s)
     deadline = time.monotonic() + _LONGEST_WAIT_S
     while not _hit(item, str(account.id)):

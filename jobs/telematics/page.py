@@ -24,6 +24,8 @@ _TELEMETRY = next(series for series in SERIES if series.table == "telemetry")
 _LONGEST_PAYLOAD = 4096
 KEPT_FOR = timedelta(days=_TELEMETRY.past_days)
 """How late a point may be stored; an older one is kept aside."""
+KEPT_PER_DEVICE = 20_000
+"""How many readings of a device without a vehicle are kept for the day it gets one; the rest are counted only."""
 
 
 @dataclass
@@ -72,9 +74,10 @@ def write_readings(connection: Connection, account: Account, stage: str, page: P
     stored, enriched = store_points(connection, page.points) if page.points else (0, 0)
     moved = store_positions(connection, page.positions) if page.positions else 0
     if page.unmatched:
-        telematics.count_unmatched(connection, account.id, page.unmatched)
-    aside = [_aside(reading, "unmatched_device", "device_id") for reading in page.unmatched]
-    telematics.keep_rejected(connection, account.id, stage, aside)
+        brought = telematics.count_unmatched(connection, account.id, page.unmatched)
+        kept = (reading for reading in page.unmatched if brought[reading.device_id] <= KEPT_PER_DEVICE)
+        aside = (_aside(reading, "unmatched_device", "device_id") for reading in kept)
+        telematics.keep_rejected(connection, account.id, stage, aside)
     return {
         "stored": stored,
         "enriched": enriched,

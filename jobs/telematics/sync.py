@@ -17,10 +17,10 @@ import structlog
 from db.encryption import Keyring, connection_context
 from db.queries import telematics
 from db.queries.telematics import Account, Cursor
-from integrations.errors import CredentialsRejected, PermanentError
+from integrations.errors import CredentialsRejected, CursorRefused, PermanentError
 from integrations.registry import check_origin, open_provider
-from integrations.telematics import DevicePage, TelematicsProvider
-from jobs.outcomes import ClaimLost, Counts, NextSlice
+from integrations.telematics import DevicePage, Rejected, TelematicsProvider
+from jobs.outcomes import Counts, NextSlice, Snooze
 from jobs.run import Run
 from jobs.settings import Settings, get_settings
 from jobs.telematics import live, pace
@@ -70,7 +70,7 @@ def sync_connection(run: Run, connection_id: UUID) -> Counts | NextSlice:
     provider = _open(account, settings)
     try:
         for stage in list(_stages(provider, cursors, run)):
-            if not _read_stage(run, account, provider, stage, deadline):
+            if not _read_or_begin_anew(run, account, provider, stage, deadline):
                 return NextSlice({})
     except CredentialsRejected as error:
         with run.transaction() as connection:
@@ -79,7 +79,7 @@ def sync_connection(run: Run, connection_id: UUID) -> Counts | NextSlice:
     finally:
         provider.close()
     with run.transaction() as connection:
-        telematics.note_sync(connection, account.id, run.now, None)
+        telematics.note_sync(connection, account.id, run.now)
         run.succeed(connection)
     return {}
 
@@ -106,6 +106,25 @@ def _stages(provider: TelematicsProvider, cursors: dict[str, Cursor], run: Run) 
             yield Stage(f"snapshot:{feed}", snapshot.cursor)
     for feed in provider.feeds:
         yield Stage(feed, cursors.get(feed, Cursor(None, None)).cursor)
+
+
+def _read_or_begin_anew(
+    run: Run, account: Account, provider: TelematicsProvider, stage: Stage, deadline: float
+) -> bool:
+    """Read a stage; one whose cursor the provider refuses is begun anew, and what that may have cost is written down.
+
+    A second refusal in a row is an error: then it is not the cursor that the provider does not understand.
+    """
+    try:
+        return _read_stage(run, account, provider, stage, deadline)
+    except CursorRefused as error:
+        _log.warning("cursor_refused", connection=str(account.id), feed=stage.name)
+        with run.transaction() as connection:
+            telematics.begin_anew(connection, account.id, stage.name)
+            gap = Rejected("cursor_refused", "pagination.endCursor", str(error)[:1000])
+            telematics.keep_rejected(connection, account.id, stage.name, [gap])
+            run.report(connection, {"cursors_refused": 1}, stage=stage.name)
+        return _read_stage(run, account, provider, Stage(stage.name, None), deadline)
 
 
 def _read_stage(run: Run, account: Account, provider: TelematicsProvider, stage: Stage, deadline: float) -> bool:
@@ -154,7 +173,7 @@ def _write(run: Run, account: Account, stage: Stage, old: str | None, page: Prep
         else:
             counts = write_readings(connection, account, stage.name, page)
             if page.newest is not None:
-                telematics.note_sync(connection, account.id, run.now, page.newest)
+                telematics.note_newest(connection, account.id, page.newest)
         moved = telematics.advance_cursor(
             connection,
             account.id,
@@ -165,5 +184,5 @@ def _write(run: Run, account: Account, stage: Stage, old: str | None, page: Prep
             completed_at=None if page.has_more else run.now,
         )
         if not moved:
-            raise ClaimLost("the cursor has moved")
+            raise Snooze(5.0, "another sync of this connection has moved the cursor")
         run.report(connection, {"pages": 1, **counts}, stage=stage.name)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from integrations.errors import (
+    BadRequest,
     CredentialsRejected,
     IntegrationError,
     PermanentError,
@@ -156,7 +157,7 @@ def test_what_is_not_http_is_refused_for_good(url: str) -> None:
     ("status", "kind"),
     [
         (302, PermanentError),
-        (400, PermanentError),
+        (400, BadRequest),
         (401, CredentialsRejected),
         (403, PermanentError),
         (404, PermanentError),

@@ -226,6 +226,31 @@ def test_a_device_that_gets_its_vehicle_brings_the_points_that_were_kept(
     assert platform.value("SELECT count(*) FROM telemetry WHERE odometer_km IS NOT NULL") > 0
 
 
+def test_a_cursor_that_the_provider_refuses_begins_its_feed_anew_and_says_so(fleet: Fleet) -> None:
+    fleet.sync()
+    fleet.platform.admin.execute("UPDATE sync_cursors SET cursor = 'of-another-age' WHERE feed = 'engine'")
+
+    row = fleet.sync()
+
+    assert row["state"] == "succeeded"
+    assert row["counts"]["cursors_refused"] == 1
+    assert fleet.rejected()["cursor_refused"] == 1
+    assert set(stored(fleet.platform, fleet.id)) == expected(fleet.simulator.account)
+
+
+def test_readings_of_a_device_without_a_vehicle_are_kept_up_to_a_bound_and_counted_beyond(
+    platform: Platform, simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.telematics.page.KEPT_PER_DEVICE", 10)
+    fleet = Fleet(platform, simulator, create_vehicles=False)
+
+    row = fleet.sync()
+
+    most = platform.value("SELECT max(n) FROM (SELECT count(*) AS n FROM rejected_records GROUP BY device_id) d")
+    assert 0 < most <= 10
+    assert platform.value("SELECT sum(points)::int FROM unmatched_devices") == row["counts"]["unmatched"] > 10 * 12
+
+
 def test_a_wrong_token_marks_the_connection_and_alerts_once(platform: Platform, simulator: SimulatorThread) -> None:
     platform.allow(simulator.url)
     tenant_id = make_tenant(platform.admin)
