@@ -6,7 +6,7 @@ from signal import SIGCONT, SIGSTOP
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from db.engine import Database as Engines
 from db.queries import ledger as statements
@@ -17,7 +17,7 @@ from tests.ledger.ledger import Ledger, Platform
 from tests.ledger.processes import wait_until
 from tests.servers import Database
 
-SILENT_S = 1000.0
+SILENT_S, STUCK_S = 1000.0, 1e6
 
 
 @pytest.fixture
@@ -52,10 +52,14 @@ def _claim(engines: Engines, run_id: UUID) -> Run:
     return Run(row, Claim(engines, row.tenant_id, token, [row.id]))
 
 
+def _rescue_silent(connection: Connection) -> list[UUID]:
+    return [row[0] for row in relay.rescue(connection, SILENT_S, STUCK_S)]
+
+
 def _rescue(ledger: Ledger, engines: Engines) -> list[UUID]:
     ledger.admin.execute("UPDATE worker_heartbeats SET beat_at = now() - INTERVAL '1 day'")
     with engines.statement() as connection:
-        return [row[0] for row in relay.rescue(connection, SILENT_S)]
+        return _rescue_silent(connection)
 
 
 def test_a_second_delivery_finds_the_run_claimed(ledger: Ledger, engines: Engines) -> None:
@@ -112,12 +116,12 @@ def test_a_run_that_its_living_worker_has_lost_sight_of_is_rescued(ledger: Ledge
     long_ago = "UPDATE job_runs SET claimed_at = now() - INTERVAL '1 day' WHERE id = %s"
     with engines.statement() as connection:
         statements.beat(connection, worker_id, "here", 1, "worker", [])
-        assert relay.rescue(connection, SILENT_S) == [], "it may have claimed after it beat"
+        assert _rescue_silent(connection) == [], "it may have claimed after it beat"
         ledger.admin.execute(long_ago, [run_id])
         statements.beat(connection, worker_id, "here", 1, "worker", [token])
-        assert relay.rescue(connection, SILENT_S) == [], "it says that it works on it"
+        assert _rescue_silent(connection) == [], "it says that it works on it"
         statements.beat(connection, worker_id, "here", 1, "worker", [])
-        assert [row[0] for row in relay.rescue(connection, SILENT_S)] == [run_id]
+        assert _rescue_silent(connection) == [run_id]
     with pytest.raises(ClaimLost), run.transaction():
         pytest.fail("a transaction without a claim")
 
@@ -129,7 +133,7 @@ def test_what_a_worker_that_left_in_order_still_had_goes_back_at_once_and_free(
     _claim(engines, run_id)
     with engines.statement() as connection:
         statements.stop_worker(connection, ledger.run(run_id)["worker_id"])
-        assert [row[0] for row in relay.rescue(connection, SILENT_S)] == [run_id]
+        assert _rescue_silent(connection) == [run_id]
     run = ledger.run(run_id)
     assert (run["state"], run["rescues"], run["attempt"], run["claim_token"]) == ("pending", 0, 0, None)
 
