@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from kombu.connection import Connection as Broker
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
 from tests.ledger.ledger import Ledger, Platform, enqueue, enqueue_many
 from tests.ledger.processes import ROOT, wait_until
@@ -71,7 +72,7 @@ def test_the_row_says_who_asked(ledger: Ledger, tenant_id: UUID) -> None:
         requested_by="billing",
         parent_id=parent,
         trace_context="00-ab-cd-01",
-        priority=5,
+        priority=105,
     )
     run = ledger.wait(run_id)
     asked = {name: run[name] for name in ("requested_by", "parent_id", "trace_context", "priority", "tenant_id")}
@@ -79,7 +80,7 @@ def test_the_row_says_who_asked(ledger: Ledger, tenant_id: UUID) -> None:
         "requested_by": "billing",
         "parent_id": parent,
         "trace_context": "00-ab-cd-01",
-        "priority": 5,
+        "priority": 105,
         "tenant_id": tenant_id,
     }
     assert ledger.run(parent)["requested_by"] == "fleet_app"
@@ -271,9 +272,91 @@ def test_a_taken_unique_key_returns_the_run_that_has_it(ledger: Ledger, tenant_i
     ledger.wait(again)
 
 
+def test_a_caller_cannot_key_a_run_past_the_jobs_own_key(ledger: Ledger, tenant_id: UUID) -> None:
+    args = {"vehicle_id": str(uuid4()), "path": "none"}
+    for url in (ledger.database.app_url, ledger.database.system_url):
+        with pytest.raises(errors.InvalidParameterValue) as refused, psycopg.connect(url) as connection:
+            connection.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant_id)])
+            enqueue(connection, "test.one_at_a_time", args, unique_key="mine")
+        assert refused.value.diag.message_primary == "test.one_at_a_time: unique_key: the job has its own"
+    assert ledger.runs(tenant_id) == []
+
+
+def test_two_lists_of_arguments_are_one_key_only_if_they_are_equal(ledger: Ledger) -> None:
+    def key(*values: Any) -> str:
+        names = [f"argument_{place}" for place in range(len(values))]
+        args = {name: value for name, value in zip(names, values, strict=True) if value is not ...}
+        return str(ledger.one("SELECT job_unique_key(%s::text[], %s) AS key", [names, Jsonb(args)])["key"])
+
+    an_id = str(uuid4())
+    different = [
+        key(),
+        key("a/b", "c"),
+        key("a", "b/c"),
+        key("a", "b", "c"),
+        key("A", "b/c"),
+        key('a", "b', "c"),
+        key("7"),
+        key(7),
+        key(""),
+        key(None),
+        key(an_id),
+    ]
+    assert len(set(different)) == len(different)
+    assert key(an_id.upper()) == key(an_id)
+    assert key(...) == key(None)
+    assert ledger.one("SELECT job_unique_key(NULL, '{}') AS key")["key"] is None
+
+
+def test_only_the_platform_goes_before_a_jobs_own_priority(ledger: Ledger, tenant_id: UUID) -> None:
+    for url in (ledger.database.app_url, ledger.database.worker_url, ledger.database.system_url):
+        with psycopg.connect(url) as connection:
+            connection.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant_id)])
+            for priority in (-(10**6), 5, 100, 130, 10**6):
+                for door, args in (("enqueue_job", "{}"), ("enqueue_jobs", '{"{}"}')):
+                    connection.execute(
+                        f"SELECT {door}('test.effect', %s, priority => %s, requested_by => %s,"
+                        " run_at => now() + INTERVAL '1 day')".encode(),
+                        [args, priority, f"{connection.info.user} {priority}"],
+                    )
+    given = {(run["requested_by"], run["priority"]) for run in ledger.runs(tenant_id)}
+    bounded = [(-(10**6), 100), (5, 100), (100, 100), (130, 130), (10**6, 32767)]
+    exact = [(-(10**6), -32768), (5, 5), (100, 100), (130, 130), (10**6, 32767)]
+    expected = {"fleet_app": bounded, "fleet_worker": bounded, "fleet_system": exact}
+    assert given == {(f"{role} {asked}", got) for role, pairs in expected.items() for asked, got in pairs}
+    ledger.admin.execute("DELETE FROM job_runs WHERE tenant_id = %s", [tenant_id])
+
+
+@pytest.mark.parametrize("door", ["enqueue_job('test.effect', '{}'", "enqueue_jobs('test.effect', ARRAY[jsonb '{}']"])
+def test_a_run_starts_at_an_instant_that_can_come(ledger: Ledger, tenant_id: UUID, door: str) -> None:
+    for run_at, problem in (
+        ("'infinity'", "expected an instant"),
+        ("'-infinity'", "expected an instant"),
+        ("now() + INTERVAL '11 years'", "more than 10 years ahead"),
+    ):
+        with pytest.raises(errors.InvalidParameterValue) as refused, ledger.application(tenant_id) as connection:
+            connection.execute(f"SELECT {door}, run_at => {run_at})".encode())
+        assert refused.value.diag.message_primary == f"test.effect: run_at: {problem}"
+    with ledger.application(tenant_id) as connection:
+        connection.execute(f"SELECT {door}, run_at => '0044-03-15 BC')".encode())
+    (run,) = ledger.runs(tenant_id)
+    assert run["run_at"] == run["created_at"]
+
+
+def test_only_the_platform_chooses_the_id_of_a_run(ledger: Ledger, tenant_id: UUID) -> None:
+    theirs = ledger.enqueue("test.effect", tenant_id=ledger.tenant())
+    for url in (ledger.database.app_url, ledger.database.worker_url):
+        for run_id in (theirs, uuid4()):
+            with pytest.raises(errors.InsufficientPrivilege) as refused, psycopg.connect(url) as connection:
+                connection.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant_id)])
+                enqueue(connection, "test.effect", {}, run_id=run_id)
+            assert refused.value.diag.message_primary == "run_id: not for this role to choose"
+    assert ledger.runs(tenant_id) == []
+
+
 def test_many_sessions_that_race_for_a_unique_key_make_one_run(ledger: Ledger, tenant_id: UUID) -> None:
     with ledger.application(tenant_id) as first, ledger.application(tenant_id) as second:
-        held = enqueue(first, "test.effect", {}, unique_key="night", run_at=datetime(2100, 1, 1, tzinfo=UTC))
+        held = enqueue(first, "test.effect", {}, unique_key="night", run_at=ledger.now() + timedelta(days=900))
         second.execute("SET LOCAL lock_timeout = '100ms'")
         with pytest.raises(errors.LockNotAvailable):
             enqueue(second, "test.effect", {}, unique_key="night")
@@ -401,7 +484,7 @@ def test_a_message_that_can_never_run_is_a_dead_letter_with_its_reason(
 
 
 def test_a_message_cannot_run_one_job_as_another(platform: Platform, ledger: Ledger, tenant_id: UUID) -> None:
-    later = datetime(2100, 1, 1, tzinfo=UTC)
+    later = ledger.now() + timedelta(days=900)
     ledger.admin.execute("INSERT INTO job_controls (kind, name, paused_by) VALUES ('job', 'test.keyed', 'a test')")
     try:
         run_id = ledger.enqueue("test.keyed", tenant_id=tenant_id)

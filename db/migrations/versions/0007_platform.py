@@ -183,6 +183,12 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Whether who logged in sees all tenants: the platform itself. `current_user` is the owner where the doors run.
+CREATE FUNCTION job_caller_sees_all() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT rolbypassrls FROM pg_roles WHERE rolname = session_user
+$$;
+
 -- The tenant that the caller may act for: the transaction's own, or any for a role that sees them all.
 CREATE FUNCTION job_tenant(wanted uuid) RETURNS uuid
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
@@ -195,7 +201,7 @@ BEGIN
         END IF;
         RETURN mine;
     END IF;
-    IF NOT (SELECT rolbypassrls FROM pg_roles WHERE rolname = session_user) THEN
+    IF NOT job_caller_sees_all() THEN
         RAISE EXCEPTION 'tenant_id: set app.tenant_id in this transaction first'
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'SELECT set_config(''app.tenant_id'', ''<uuid>'', true)';
@@ -210,8 +216,7 @@ DECLARE
 BEGIN
     SELECT * INTO definition FROM job_definitions d WHERE d.job = name;
     IF definition IS NULL OR definition.job IS NULL
-       OR NOT definition.is_public
-          AND NOT (SELECT rolbypassrls OR rolname = 'fleet_worker' FROM pg_roles WHERE rolname = session_user) THEN
+       OR NOT definition.is_public AND session_user <> 'fleet_worker' AND NOT job_caller_sees_all() THEN
         RAISE EXCEPTION 'job: there is no job "%" to enqueue', left(name, 100) USING ERRCODE = 'undefined_object';
     END IF;
     IF (definition.scope = 'tenant') <> (tenant IS NOT NULL) THEN
@@ -226,8 +231,31 @@ BEGIN
     RETURN definition;
 END $$;
 
+-- The priority to enqueue with. It goes before the tenants' turns, so a tenant that could go below the job's own would
+-- starve the others.
+CREATE FUNCTION job_priority(given integer, own smallint) RETURNS smallint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF given IS NULL OR given < own AND NOT job_caller_sees_all() THEN
+        RETURN own;
+    END IF;
+    RETURN greatest(least(given, 32767), -32768);
+END $$;
+
+-- When to start. The past is now: an older run goes first among its tenant's.
+CREATE FUNCTION job_run_at(job text, given timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF NOT isfinite(given) THEN
+        RAISE EXCEPTION '%: run_at: expected an instant', job USING ERRCODE = 'invalid_parameter_value';
+    ELSIF given > now() + INTERVAL '10 years' THEN
+        RAISE EXCEPTION '%: run_at: more than 10 years ahead', job USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN greatest(given, now());
+END $$;
+
 -- One door for every language. Returns the run's id; where a run with the same unique key is pending or running, that
--- run's id. Errors: 42704 unknown job, 22023 arguments, 42501 another tenant.
+-- run's id. Errors: 42704 unknown job, 22023 arguments, 42501 another tenant or what only the platform may give.
 CREATE FUNCTION enqueue_job(
     job text,
     args jsonb DEFAULT '{}',
@@ -247,22 +275,34 @@ DECLARE
     problem text;
     tenant uuid;
     new_key text;
+    new_priority smallint;
+    starts_at timestamptz;
     found_id uuid;
 BEGIN
     tenant := job_tenant(enqueue_job.tenant_id);
+    IF enqueue_job.run_id IS NOT NULL AND NOT job_caller_sees_all() THEN
+        -- It is for messages that arrive twice. A taken id is answered, so it would tell of other tenants' runs.
+        RAISE EXCEPTION 'run_id: not for this role to choose' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     definition := job_definition(enqueue_job.job, tenant);
     problem := job_argument_error(definition.parameters, enqueue_job.args);
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION '%: %', enqueue_job.job, problem USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF enqueue_job.unique_key IS NOT NULL AND definition.unique_by IS NOT NULL THEN
+        RAISE EXCEPTION '%: unique_key: the job has its own', enqueue_job.job
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     new_key := coalesce(enqueue_job.unique_key, job_unique_key(definition.unique_by, enqueue_job.args));
+    new_priority := job_priority(enqueue_job.priority, definition.priority);
+    starts_at := job_run_at(enqueue_job.job, enqueue_job.run_at);
     LOOP
         INSERT INTO job_runs (id, job, queue, tenant_id, args, unique_key, priority, run_at, max_attempts,
                               requested_by, trace_context, parent_id)
         VALUES (coalesce(run_id, {run_id}), definition.job, definition.queue, tenant, enqueue_job.args, new_key,
-                coalesce(enqueue_job.priority, definition.priority), coalesce(enqueue_job.run_at, now()),
-                definition.max_attempts, left(coalesce(enqueue_job.requested_by, session_user), 200),
-                left(enqueue_job.trace_context, 200), enqueue_job.parent_id)
+                new_priority, starts_at, definition.max_attempts,
+                left(coalesce(enqueue_job.requested_by, session_user), 200), left(enqueue_job.trace_context, 200),
+                enqueue_job.parent_id)
         ON CONFLICT DO NOTHING RETURNING id INTO found_id;
         EXIT WHEN found_id IS NOT NULL;
         SELECT id INTO found_id FROM job_runs r
@@ -276,10 +316,12 @@ BEGIN
     RETURN found_id;
 END $$;
 
+-- The values as a JSON array, so that no two lists of values are one key. A UUID in capitals is the same UUID.
 CREATE FUNCTION job_unique_key(unique_by text[], args jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN unique_by IS NOT NULL
-        THEN coalesce((SELECT string_agg(lower(coalesce(args ->> field, '')), '/' ORDER BY place)
-                       FROM unnest(unique_by) WITH ORDINALITY AS u (field, place)), '') END
+    SELECT CASE WHEN unique_by IS NOT NULL THEN coalesce(
+        (SELECT jsonb_agg(CASE WHEN args ->> field ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+                               THEN to_jsonb(lower(args ->> field)) ELSE args -> field END ORDER BY place)::text
+         FROM unnest(unique_by) WITH ORDINALITY AS u (field, place)), '[]') END
 $$;
 
 -- The same for thousands: one statement, all or nothing. Returns how many runs were added; the rest were there.
@@ -293,6 +335,8 @@ DECLARE
     definition job_definitions;
     problem text;
     tenant uuid;
+    new_priority smallint;
+    starts_at timestamptz;
     added integer;
 BEGIN
     tenant := job_tenant(enqueue_jobs.tenant_id);
@@ -305,13 +349,14 @@ BEGIN
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION '%', problem USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    new_priority := job_priority(enqueue_jobs.priority, definition.priority);
+    starts_at := job_run_at(enqueue_jobs.job, enqueue_jobs.run_at);
     INSERT INTO job_runs (job, queue, tenant_id, args, unique_key, priority, run_at, max_attempts, requested_by,
                           trace_context)
     SELECT definition.job, definition.queue, tenant, a,
            CASE WHEN definition.unique_by IS NOT NULL THEN job_unique_key(definition.unique_by, a) END,
-           coalesce(enqueue_jobs.priority, definition.priority), coalesce(enqueue_jobs.run_at, now()),
-           definition.max_attempts, left(coalesce(enqueue_jobs.requested_by, session_user), 200),
-           left(enqueue_jobs.trace_context, 200)
+           new_priority, starts_at, definition.max_attempts,
+           left(coalesce(enqueue_jobs.requested_by, session_user), 200), left(enqueue_jobs.trace_context, 200)
     FROM unnest(enqueue_jobs.args) AS a
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS added = ROW_COUNT;
