@@ -317,6 +317,66 @@ def test_other_applications_read_no_credentials_in_any_way(tenants: TwoTenants, 
         connection.execute(look.encode())
 
 
+SECRETS = {
+    "connections": {"credentials_encrypted"},
+    "users": {"password_hash", "mfa_secret_encrypted"},
+    "residents": {"medical_notes_encrypted"},
+    "person_keys": {"wrapped_key"},
+}
+"""Columns that open something."""
+
+_COLUMN_RIGHTS = """
+    SELECT a.attname AS name, has_column_privilege(%s, a.attrelid, a.attnum, 'SELECT') AS may
+    FROM pg_attribute a WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+@pytest.mark.parametrize(
+    ("role", "kept"),
+    [
+        ("fleet_system", set()),
+        ("fleet_worker", {"users", "residents"}),
+        ("fleet_app", {"connections", "person_keys"}),
+        ("fleet_readonly", set(SECRETS)),
+    ],
+)
+def test_secrets_are_read_only_by_the_roles_that_need_them_and_the_rest_by_all(
+    tenants: TwoTenants, role: str, kept: set[str]
+) -> None:
+    for table, secrets in SECRETS.items():
+        rows = tenants.admin.execute(_COLUMN_RIGHTS, [role, table]).fetchall()
+        assert secrets <= {row["name"] for row in rows}
+        hidden = {row["name"] for row in rows if not row["may"]}
+        if table == "person_keys" and table in kept:
+            assert hidden == {row["name"] for row in rows}, "nothing of it"
+        else:
+            assert hidden == (secrets if table in kept else set()), table
+
+
+@pytest.mark.parametrize(
+    ("role", "look"),
+    [
+        (role, look)
+        for role in ("fleet_worker", "fleet_readonly")
+        for look in (
+            "SELECT password_hash FROM users",
+            "SELECT mfa_secret_encrypted FROM users",
+            "SELECT * FROM users",
+            "SELECT to_jsonb(u) FROM users u",
+            "SELECT 1 FROM users WHERE password_hash LIKE '$2b$%'",
+            "COPY users TO STDOUT",
+            "SELECT medical_notes_encrypted FROM residents",
+            "SELECT r FROM residents r",
+            "SELECT id FROM residents ORDER BY medical_notes_encrypted",
+        )
+    ]
+    + [(role, "SELECT person_id FROM person_keys") for role in ("fleet_app", "fleet_readonly")],
+)
+def test_secrets_of_people_are_read_in_no_way_by_other_roles(tenants: TwoTenants, role: str, look: str) -> None:
+    with _as(tenants, role, tenants.mine) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(look.encode())
+
+
 def test_a_worker_reads_the_credentials_of_its_tenant_only(tenants: TwoTenants) -> None:
     with _as(tenants, "fleet_worker", tenants.mine) as connection:
         rows = connection.execute(

@@ -7,6 +7,15 @@ down_revision = "0001"
 
 _CRUD = "SELECT, INSERT, UPDATE, DELETE"
 
+# What workers and readers may see: all but what opens an account or a medical record. Applications own both.
+_READABLE = {
+    "users": "id, tenant_id, facility_id, email, first_name, last_name, phone, locale, time_zone, status, "
+    "last_login_at, last_login_ip, created_at, updated_at, deleted_at",
+    "residents": "id, tenant_id, facility_id, first_name, last_name, date_of_birth, gender, phone, "
+    "emergency_contact_name, emergency_contact_phone, wheelchair_type, requires_assistance, preferred_language, "
+    "photo_url, gdpr_consent, gdpr_consent_at, created_at, updated_at, deleted_at",
+}
+
 
 def upgrade() -> None:
     execute(
@@ -202,8 +211,15 @@ def upgrade() -> None:
     touch_updated_at("roles")
     touch_updated_at("permissions")
     isolate_tenants("user_roles")
-    for table in ("facilities", "users", "user_roles", "drivers", "residents"):
+    for table in ("facilities", "user_roles", "drivers"):
         grant(table, worker="SELECT", app=_CRUD)
+    for table, columns in _READABLE.items():
+        execute(
+            f"""
+            GRANT SELECT ({columns}) ON {table} TO fleet_worker, fleet_readonly;
+            GRANT {_CRUD} ON {table} TO fleet_app, fleet_system;
+            """
+        )
     grant("person_keys", worker="SELECT, INSERT, UPDATE", app="")
     for table in ("roles", "permissions", "role_permissions"):
         grant(table, worker="SELECT", app="SELECT")
