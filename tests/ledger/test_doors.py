@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from tests.ledger.ledger import Ledger, Platform, enqueue, enqueue_many
 from tests.ledger.processes import ROOT, wait_until
+from tests.servers import Database
 
 TYPES: dict[str, Any] = {
     "a_uuid": "0b6f2f7e-6f0a-4f0e-9a53-0d1c9a3f7e11",
@@ -62,6 +63,37 @@ def test_a_run_is_not_started_before_its_transaction_commits_nor_before_its_time
     assert ledger.wait(held)["started_at"] > committed_after
     run = ledger.wait(soon[0])
     assert run["started_at"] >= run["run_at"]
+
+
+def test_of_transactions_in_flight_one_wakes_the_relays_and_none_waits_for_another(database: Database) -> None:
+    alone = Ledger(database)
+    alone.admin.execute(
+        "INSERT INTO job_definitions (job, queue, scope, is_public, max_attempts, priority, parameters, description)"
+        " VALUES ('test.effect', 'lifecycle', 'tenant', true, 1, 100, '{}', '')"
+    )
+    tenant_id = alone.tenant()
+
+    def woken() -> int:
+        return len(list(alone.admin.notifies(timeout=0.2)))
+
+    alone.admin.execute("LISTEN fleet_jobs")
+    with alone.application(tenant_id) as first:
+        enqueue(first, "test.effect", {})
+        enqueue(first, "test.effect", {})
+        for _ in range(3):
+            with alone.application(tenant_id) as other:
+                other.execute("SET LOCAL lock_timeout = '100ms'")
+                enqueue(other, "test.effect", {})
+        assert woken() == 0
+    assert woken() == 1
+    with pytest.raises(RuntimeError), alone.application(tenant_id) as undone:
+        enqueue(undone, "test.effect", {})
+        raise RuntimeError
+    assert woken() == 0
+    alone.enqueue("test.effect", tenant_id=tenant_id)
+    assert woken() == 1
+    assert len(alone.runs(tenant_id)) == 6
+    alone.close()
 
 
 def test_the_row_says_who_asked(ledger: Ledger, tenant_id: UUID) -> None:

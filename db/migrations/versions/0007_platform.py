@@ -366,10 +366,14 @@ END $$;
 REVOKE ALL ON FUNCTION enqueue_job, enqueue_jobs FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION enqueue_job, enqueue_jobs TO fleet_app, fleet_worker, fleet_system;
 
--- Wakes the relays at commit. PostgreSQL folds the equal messages of one transaction into one.
+-- Wakes the relays at commit. A transaction that notifies holds a lock of the whole cluster until its commit is on
+-- disk, so if all did, enqueuing would be one at a time. One of those in flight does it for all; a run that commits
+-- after it, or whose notifier rolls back, is found by the relay's next poll.
 CREATE FUNCTION wake_relays() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM pg_notify('fleet_jobs', '');
+    IF pg_try_advisory_xact_lock(7270007) THEN
+        PERFORM pg_notify('fleet_jobs', '');
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER wake_relays AFTER INSERT ON job_runs FOR EACH STATEMENT EXECUTE FUNCTION wake_relays();
