@@ -363,9 +363,6 @@ BEGIN
     RETURN added;
 END $$;
 
-REVOKE ALL ON FUNCTION enqueue_job, enqueue_jobs FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION enqueue_job, enqueue_jobs TO fleet_app, fleet_worker, fleet_system;
-
 -- Wakes the relays at commit. A transaction that notifies holds a lock of the whole cluster until its commit is on
 -- disk, so if all did, enqueuing would be one at a time. One of those in flight does it for all; a run that commits
 -- after it, or whose notifier rolls back, is found by the relay's next poll.
@@ -377,4 +374,14 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER wake_relays AFTER INSERT ON job_runs FOR EACH STATEMENT EXECUTE FUNCTION wake_relays();
+
+-- Nothing is for everybody. A trigger fires for whoever may write the table; the doors run as the owner, and so does
+-- what they call; a policy asks for the tenant as whoever reads.
+REVOKE ALL ON FUNCTION touch_updated_at, app_tenant_id, check_time_zone, wake_relays, enqueue_job, enqueue_jobs,
+    job_argument_error, job_caller_sees_all, job_definition, job_has_date, job_priority, job_run_at, job_tenant,
+    job_unique_key FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app_tenant_id
+    TO fleet_migrator, fleet_worker, fleet_system, fleet_app, fleet_readonly;
+GRANT EXECUTE ON FUNCTION enqueue_job, enqueue_jobs TO fleet_app, fleet_worker, fleet_system;
+GRANT EXECUTE ON FUNCTION job_unique_key TO fleet_system;
 """
