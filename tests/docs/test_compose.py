@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import yaml
 from celery.bin.celery import celery as celery_command
 from typer.main import get_command
 
@@ -15,10 +16,9 @@ from jobs.embedded import programs
 from jobs.queues import QUEUES, THREADED
 from jobs.settings import Settings
 from ops.make_secrets import contents
-from tests.docs.compose import read
 from tests.docs.pages import ROOT
 
-COMPOSE = read(ROOT / "compose.yaml")
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("fleet-jobs:")}
 SERVERS = SERVICES.keys() - OURS.keys()

@@ -40,7 +40,7 @@ def test_the_secrets_are_settings_that_fit_together(tmp_path: Path, monkeypatch:
         assert url.username == role
         passwords.add(url.password)
     assert len(passwords) == 3
-    assert Keyring.from_settings([key.get_secret_value() for key in settings.encryption_keys])
+    assert Keyring.from_settings([key.get_secret_value() for key in settings.encryption_keys]) is not None
     told = {path.name: path.read_text().strip() for path in secrets.iterdir()}
     assert told["fleet_redis_url"] == f"redis://:{told['valkey_auth'].removeprefix('requirepass ')}@valkey:6379/0"
     assert make_url(told["fleet_admin_database_url"]).password == told["postgres_password"]
