@@ -4,7 +4,7 @@ After the commit, best effort: Redis being down never fails a sync. Keys and cha
 read them, so they carry no prefix of ours.
 """
 
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -35,9 +35,25 @@ return #vehicles
 """
 
 
+class Status(msgspec.Struct, omit_defaults=True, gc=False):
+    """What a vehicle's hash and message say; units as in the names, a value that a page does not bring is absent."""
+
+    vehicle_id: UUID
+    time: datetime | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    speed_kph: float | None = None
+    heading_deg: float | None = None
+    odometer_km: float | None = None
+    engine_hours: float | None = None
+    fuel_percent: float | None = None
+    battery_percent: float | None = None
+    engine_state: str | None = None
+
+
 def show(tenant_id: UUID, latest: dict[UUID, Latest]) -> None:
     """Tell Redis what is newest of each vehicle of a page."""
-    vehicles = [_told(str(vehicle_id), of_vehicle) for vehicle_id, of_vehicle in latest.items()]
+    vehicles = [_status(vehicle_id, of_vehicle) for vehicle_id, of_vehicle in latest.items()]
     if not vehicles:
         return
     told = msgspec.json.encode(vehicles)
@@ -47,19 +63,20 @@ def show(tenant_id: UUID, latest: dict[UUID, Latest]) -> None:
     )
 
 
-def _told(vehicle_id: str, latest: Latest) -> dict[str, Any]:
-    told: dict[str, Any] = {"vehicle_id": vehicle_id}
+def _status(vehicle_id: UUID, latest: Latest) -> Status:
+    status = Status(vehicle_id)
     if fix := latest.fix:
-        told |= {"time": fix.time, "latitude": fix.latitude, "longitude": fix.longitude}
-        told |= {"speed_kph": fix.speed_kph, "heading_deg": fix.heading_deg}
+        status.time = fix.time
+        status.latitude, status.longitude = fix.latitude, fix.longitude
+        status.speed_kph, status.heading_deg = fix.speed_kph, fix.heading_deg
     if latest.odometer:
-        told["odometer_km"] = latest.odometer.odometer_km
+        status.odometer_km = latest.odometer.odometer_km
     if latest.engine_hours:
-        told["engine_hours"] = latest.engine_hours.engine_hours
+        status.engine_hours = latest.engine_hours.engine_hours
     if latest.fuel:
-        told["fuel_percent"] = latest.fuel.fuel_percent
+        status.fuel_percent = latest.fuel.fuel_percent
     if latest.battery:
-        told["battery_percent"] = latest.battery.battery_percent
+        status.battery_percent = latest.battery.battery_percent
     if latest.engine_state:
-        told["engine_state"] = latest.engine_state.engine_state
-    return {name: value for name, value in told.items() if value is not None}
+        status.engine_state = latest.engine_state.engine_state
+    return status
