@@ -1,5 +1,6 @@
 """The Celery application: `celery -A jobs.app worker|beat|flower`."""
 
+import sys
 import threading
 from typing import Any
 
@@ -28,6 +29,10 @@ TASK_MODULES = (
 )
 
 SOFT_SHUTDOWN_S = 30
+
+# A thread that comes back from the database waits for the interpreter until another thread, decoding a page, yields it:
+# by default 5 ms, a dozen times a page. Measured on the sync: 7 to 10 % more points a second.
+sys.setswitchinterval(0.0002)
 
 
 def route(name: str, *_: Any, **__: Any) -> dict[str, str]:

@@ -26,12 +26,12 @@ class Claim:
         self._cancelled: dict[UUID, bool] = {}
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, unhurried: bool = False) -> Iterator[Connection]:
         """Open a transaction of the tenant (or of the whole platform) that commits only while the claim holds."""
         opening = (
             self.database.system_transaction()
             if self.tenant_id is None
-            else self.database.tenant_transaction(self.tenant_id)
+            else self.database.tenant_transaction(self.tenant_id, unhurried=unhurried)
         )
         with opening as connection:
             held = ledger.fence(connection, self.ids, self.token)
@@ -85,17 +85,20 @@ class Run:
         return self._claim.database
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, *, unhurried: bool = False) -> Iterator[Connection]:
         """Open a transaction in which the run takes effect: it commits only if the run is still this worker's.
 
         Rows of the run's tenant only; of all tenants for a job of the whole platform. In a batch it is a savepoint of
         the batch's one transaction.
 
+        Args:
+            unhurried: do not wait for the disk at the commit, where a tenant's effects carry their own cursor.
+
         Raises:
             ClaimLost: the run was rescued meanwhile; nothing of this transaction remains.
             CancelRequested: somebody asked to cancel the run.
         """
-        entering = self._claim.begin() if self._batch is None else self._claim.savepoint(self._batch)
+        entering = self._claim.begin(unhurried=unhurried) if self._batch is None else self._claim.savepoint(self._batch)
         with entering as connection:
             if self._claim.is_cancelled(self.id):
                 raise CancelRequested

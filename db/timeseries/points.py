@@ -1,23 +1,14 @@
-"""Points into storage, a page at a time: packed binary COPY to a temporary table, then one INSERT.
-
-COPY into a table with row-level security is refused, and a packed row costs a fraction of what a driver needs to adapt
-its values one by one. The temporary tables have no NULLs: NaN stands for a float that a provider did not report (none
-that it did report is NaN), and the statements turn it back.
-"""
+"""Points into storage, a page at a time: staged, then one INSERT; a second only where some were there before."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-_NAN = float("nan")
-_COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
-_COPY_END = struct.pack("!h", -1)
-_POSTGRES_EPOCH_S = 946_684_800  # 2000-01-01 UTC, in seconds since 1970
-_ENGINE_STATES = {None: 0, "off": 1, "on": 2, "idle": 3}
+from db.timeseries.staging import ENGINE_STATES, NAN, copy_packed, micros
 
 # Field count, then length and value of: vehicle_id, time, latitude, longitude, heading_deg, speed_kph, odometer_km,
 # engine_hours, fuel_percent, battery_percent, engine_state. `raw` follows, the only one of no fixed length.
@@ -62,38 +53,31 @@ def pack_point(
         16,
         vehicle_id,
         8,
-        round((time.timestamp() - _POSTGRES_EPOCH_S) * 1_000_000),
+        micros(time),
         8,
-        _NAN if latitude is None else latitude,
+        NAN if latitude is None else latitude,
         8,
-        _NAN if longitude is None else longitude,
+        NAN if longitude is None else longitude,
         4,
-        _NAN if heading_deg is None else heading_deg,
+        NAN if heading_deg is None else heading_deg,
         4,
-        _NAN if speed_kph is None else speed_kph,
+        NAN if speed_kph is None else speed_kph,
         8,
-        _NAN if odometer_km is None else odometer_km,
+        NAN if odometer_km is None else odometer_km,
         8,
-        _NAN if engine_hours is None else engine_hours,
+        NAN if engine_hours is None else engine_hours,
         4,
-        _NAN if fuel_percent is None else fuel_percent,
+        NAN if fuel_percent is None else fuel_percent,
         4,
-        _NAN if battery_percent is None else battery_percent,
+        NAN if battery_percent is None else battery_percent,
         2,
-        _ENGINE_STATES[engine_state],
+        ENGINE_STATES[engine_state],
     )
     if raw is None:
         return fixed + _RAW_NULL
     encoded = raw.encode()
     return fixed + struct.pack("!i", len(encoded)) + encoded
 
-
-_STAGE = """
-CREATE TEMPORARY TABLE IF NOT EXISTS staged_points_1 (
-    vehicle_id uuid, time timestamptz, latitude float8, longitude float8, heading_deg float4, speed_kph float4,
-    odometer_km float8, engine_hours float8, fuel_percent float4, battery_percent float4, engine_state int2, raw text
-) ON COMMIT DELETE ROWS
-"""
 
 _NEW = {
     "latitude": "nullif(latitude, 'NaN')",
@@ -118,7 +102,7 @@ _MERGE = f"""
 """
 _FROM_STAGED = f"""
     INSERT INTO telemetry AS t (tenant_id, vehicle_id, time, {", ".join(_NEW)})
-    SELECT app_tenant_id(), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points_1
+    SELECT (SELECT app_tenant_id()), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points_1
 """
 _INSERT = text(f"{_FROM_STAGED} ON CONFLICT (vehicle_id, time) DO NOTHING")
 _ENRICH = text(f"{_FROM_STAGED} {_MERGE}")
@@ -169,18 +153,6 @@ def store_points(connection: Connection, rows: Sequence[bytes]) -> tuple[int, in
     Returns:
         How many rows are new, and how many that were there have gained a value.
     """
-    copy_packed(connection, "staged_points_1", _STAGE, rows)
+    copy_packed(connection, "staged_points_1", rows)
     new = connection.execute(_INSERT).rowcount
     return new, connection.execute(_ENRICH).rowcount if new < len(rows) else 0
-
-
-def copy_packed(connection: Connection, table: str, create: str, rows: Iterable[bytes]) -> None:
-    """Fill a temporary table of this transaction with packed rows.
-
-    Behind a pooler the table outlives the release that made it: whoever changes its columns changes its number.
-    """
-    connection.exec_driver_sql(create)
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    with driver.cursor().copy(f"COPY pg_temp.{table} FROM STDIN (FORMAT binary)") as copy:
-        copy.write(b"".join((_COPY_HEADER, *rows, _COPY_END)))

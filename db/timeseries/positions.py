@@ -6,12 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from db.timeseries.points import copy_packed
+from db.timeseries.staging import ENGINE_STATES, NAN, copy_packed, micros
 
-_NAN = float("nan")
-_POSTGRES_EPOCH_S = 946_684_800
 _NEVER = -(2**63)  # -infinity, as PostgreSQL sends it
-_ENGINE_STATES = {None: 0, "off": 1, "on": 2, "idle": 3}
 
 # Field count, then length and value of: vehicle_id; time, latitude, longitude, heading_deg, speed_kph; and of each
 # meter its value and its time.
@@ -19,7 +16,7 @@ _ROW = struct.Struct("!h i16s iq id id if if id iq id iq if iq if iq ih iq")
 
 
 def _micros(time: datetime | None) -> int:
-    return _NEVER if time is None else round((time.timestamp() - _POSTGRES_EPOCH_S) * 1_000_000)
+    return _NEVER if time is None else micros(time)
 
 
 Meter = tuple[float, datetime] | None
@@ -36,10 +33,10 @@ def pack_position(
     engine_state: tuple[str, datetime] | None,
 ) -> bytes:
     """Return one row in PostgreSQL's binary COPY format. `fix` is time, latitude, longitude, heading, speed."""
-    time, latitude, longitude, heading_deg, speed_kph = fix or (None, _NAN, _NAN, None, None)
+    time, latitude, longitude, heading_deg, speed_kph = fix or (None, NAN, NAN, None, None)
     values: list[float | int] = []
     for size, meter in ((8, odometer_km), (8, engine_hours), (4, fuel_percent), (4, battery_percent)):
-        value, at = meter or (_NAN, None)
+        value, at = meter or (NAN, None)
         values += (size, value, 8, _micros(at))
     state, state_at = engine_state or (None, None)
     return _ROW.pack(
@@ -53,25 +50,16 @@ def pack_position(
         8,
         longitude,
         4,
-        _NAN if heading_deg is None else heading_deg,
+        NAN if heading_deg is None else heading_deg,
         4,
-        _NAN if speed_kph is None else speed_kph,
+        NAN if speed_kph is None else speed_kph,
         *values,
         2,
-        _ENGINE_STATES[state],
+        ENGINE_STATES[state],
         8,
         _micros(state_at),
     )
 
-
-_STAGE = """
-CREATE TEMPORARY TABLE IF NOT EXISTS staged_positions_1 (
-    vehicle_id uuid, time timestamptz, latitude float8, longitude float8, heading_deg float4, speed_kph float4,
-    odometer_km float8, odometer_at timestamptz, engine_hours float8, engine_hours_at timestamptz,
-    fuel_percent float4, fuel_at timestamptz, battery_percent float4, battery_at timestamptz,
-    engine_state int2, engine_state_at timestamptz
-) ON COMMIT DELETE ROWS
-"""
 
 _GROUPS = {
     "time": ("latitude", "longitude", "heading_deg", "speed_kph"),
@@ -116,7 +104,7 @@ _MOVE = text(
 _PLACE = text(
     f"""
     INSERT INTO vehicle_positions (tenant_id, vehicle_id, {", ".join(_COLUMNS)})
-    SELECT app_tenant_id(), s.vehicle_id, {", ".join(map(_given, _COLUMNS))} FROM staged_positions_1 s
+    SELECT (SELECT app_tenant_id()), s.vehicle_id, {", ".join(map(_given, _COLUMNS))} FROM staged_positions_1 s
     ORDER BY s.vehicle_id
     ON CONFLICT (vehicle_id) DO NOTHING
     """
@@ -132,6 +120,6 @@ def store_positions(connection: Connection, rows: Sequence[bytes]) -> int:
     Returns:
         How many vehicles have something newer.
     """
-    copy_packed(connection, "staged_positions_1", _STAGE, rows)
+    copy_packed(connection, "staged_positions_1", rows)
     moved = connection.execute(_MOVE).rowcount
     return moved + (connection.execute(_PLACE).rowcount if moved < len(rows) else 0)

@@ -17,6 +17,7 @@ from db.queries.telematics import Account
 from db.timeseries.partitions import SERIES
 from db.timeseries.points import pack_point, store_points
 from db.timeseries.positions import pack_position, store_positions
+from db.timeseries.staging import stage as stage_rows
 from integrations.telematics import DevicePage, Page, Reading, Rejected
 from jobs.outcomes import Counts
 
@@ -71,6 +72,7 @@ def prepare(connection: Connection, account: Account, page: Page, now: datetime)
 
 def write_readings(connection: Connection, account: Account, stage: str, page: Prepared) -> Counts:
     """Write a prepared page; the caller moves the cursor in the same transaction."""
+    stage_rows(connection)
     stored, enriched = store_points(connection, page.points) if page.points else (0, 0)
     moved = store_positions(connection, page.positions) if page.positions else 0
     if page.unmatched:

@@ -167,7 +167,7 @@ def _fetch(
 
 def _write(run: Run, account: Account, stage: Stage, old: str | None, page: Prepared | DevicePage) -> None:
     """Write a page, its cursor and the run's counts in one transaction; a lost claim leaves no trace."""
-    with run.transaction() as connection:
+    with run.transaction(unhurried=True) as connection:
         if isinstance(page, DevicePage):
             counts = write_devices(connection, account, stage.name, page)
         else:
