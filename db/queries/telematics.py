@@ -61,10 +61,10 @@ def read_cursors(connection: Connection, connection_id: UUID) -> dict[str, Curso
 _ADVANCE = text(
     """
     INSERT INTO sync_cursors AS c (connection_id, tenant_id, feed, cursor, completed_at, pages, points)
-    VALUES (:id, app_tenant_id(), :feed, :new, :completed_at, 1, :points)
+    VALUES (:id, app_tenant_id(), :feed, :new, :completed_at, :pages, :points)
     ON CONFLICT (connection_id, feed) DO UPDATE
     SET cursor = excluded.cursor, completed_at = coalesce(excluded.completed_at, c.completed_at),
-        pages = c.pages + 1, points = c.points + excluded.points
+        pages = c.pages + excluded.pages, points = c.points + excluded.points
     WHERE c.cursor IS NOT DISTINCT FROM :old
     """
 )
@@ -77,11 +77,13 @@ def advance_cursor(
     old: str | None,
     new: str | None,
     *,
+    pages: int,
     points: int,
     completed_at: datetime | None,
 ) -> bool:
     """Move a feed's cursor from `old` to `new`; False where it is no longer at `old`: somebody else has moved it."""
-    values = {"id": connection_id, "feed": feed, "old": old, "new": new, "points": points, "completed_at": completed_at}
+    values = {"id": connection_id, "feed": feed, "old": old, "new": new, "completed_at": completed_at}
+    values |= {"pages": pages, "points": points}
     return connection.execute(_ADVANCE, values).rowcount == 1
 
 

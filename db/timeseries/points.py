@@ -93,6 +93,12 @@ _NEW = {
 }
 _KEPT = [f"max(r.{name})" for name in _NEW if name != "raw"] + ["CAST(max(r.raw) AS jsonb)"]
 
+
+def _one_of(name: str) -> str:
+    """Return what several rows of one instant say of a column, as SQL; jsonb has no maximum."""
+    return "CAST(max(raw) AS jsonb)" if name == "raw" else f"max({_NEW[name]})"
+
+
 # Feeds bring the stats of one instant apart; a row takes what it lacks, never loses what it has, and a page that is
 # read twice changes nothing.
 _MERGE = f"""
@@ -100,12 +106,20 @@ _MERGE = f"""
     SET {", ".join(f"{name} = coalesce(t.{name}, excluded.{name})" for name in _NEW)}
     WHERE {" OR ".join(f"t.{name} IS NULL AND excluded.{name} IS NOT NULL" for name in _NEW)}
 """
-_FROM_STAGED = f"""
-    INSERT INTO telemetry AS t (tenant_id, vehicle_id, time, {", ".join(_NEW)})
-    SELECT (SELECT app_tenant_id()), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points_1
-"""
-_INSERT = text(f"{_FROM_STAGED} ON CONFLICT (vehicle_id, time) DO NOTHING")
-_ENRICH = text(f"{_FROM_STAGED} {_MERGE}")
+_INTO = f"INSERT INTO telemetry AS t (tenant_id, vehicle_id, time, {', '.join(_NEW)})"
+_INSERT = text(
+    f"""
+    {_INTO} SELECT (SELECT app_tenant_id()), vehicle_id, time, {", ".join(_NEW.values())} FROM staged_points_1
+    ON CONFLICT (vehicle_id, time) DO NOTHING
+    """
+)
+# Pages that were gathered may tell of one instant twice; no statement may touch a row twice.
+_ENRICH = text(
+    f"""
+    {_INTO} SELECT (SELECT app_tenant_id()), vehicle_id, time, {", ".join(map(_one_of, _NEW))} FROM staged_points_1
+    GROUP BY vehicle_id, time {_MERGE}
+    """
+)
 _ADOPT = text(
     f"""
     WITH kept AS (
@@ -148,7 +162,7 @@ def store_points(connection: Connection, rows: Sequence[bytes]) -> tuple[int, in
     """Store packed points of the transaction's tenant; one row per vehicle and time, enriched by a later page.
 
     Args:
-        rows: by `pack_point`, no two of one vehicle and time.
+        rows: by `pack_point`; of two of one vehicle and time the second gives what the first lacks.
 
     Returns:
         How many rows are new, and how many that were there have gained a value.

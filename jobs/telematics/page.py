@@ -43,10 +43,11 @@ class Latest:
 
 @dataclass
 class Prepared:
-    """A page of readings, sorted out and packed: what is left to do needs the database only."""
+    """Pages of readings, sorted out and packed: what is left to do needs the database only."""
 
     cursor: str | None
     has_more: bool
+    pages: int
     points: list[bytes] = field(default_factory=list)
     positions: list[bytes] = field(default_factory=list)
     latest: dict[UUID, Latest] = field(default_factory=dict)
@@ -55,15 +56,18 @@ class Prepared:
     newest: datetime | None = None
 
 
-def prepare(connection: Connection, account: Account, page: Page, now: datetime) -> Prepared:
-    """Match a page's devices to the tenant's own vehicles and pack what is to be stored.
+def prepare(connection: Connection, account: Account, pages: Sequence[Page], now: datetime) -> Prepared:
+    """Match the devices of pages that follow each other to the tenant's own vehicles and pack what is to be stored.
 
     A vehicle that changes hands between here and the commit is caught there: storage takes no point of a vehicle that
     is not the tenant's.
     """
-    vehicles = telematics.match_devices(connection, account.id, list({r.device_id for r in page.readings}))
-    prepared = Prepared(page.cursor, page.has_more, rejected=list(page.rejected))
-    _sort_out(prepared, page.readings, vehicles, now - KEPT_FOR)
+    devices = {reading.device_id for page in pages for reading in page.readings}
+    vehicles = telematics.match_devices(connection, account.id, list(devices))
+    prepared = Prepared(pages[-1].cursor, pages[-1].has_more, len(pages))
+    for page in pages:
+        prepared.rejected += page.rejected
+        _sort_out(prepared, page.readings, vehicles, now - KEPT_FOR)
     prepared.positions = [_pack_latest(vehicle_id, latest) for vehicle_id, latest in prepared.latest.items()]
     fixes = [each.fix.time for each in prepared.latest.values() if each.fix is not None]
     prepared.newest = max(fixes, default=None)
@@ -71,7 +75,7 @@ def prepare(connection: Connection, account: Account, page: Page, now: datetime)
 
 
 def write_readings(connection: Connection, account: Account, stage: str, page: Prepared) -> Counts:
-    """Write a prepared page; the caller moves the cursor in the same transaction."""
+    """Write what was prepared; the caller moves the cursor in the same transaction."""
     stage_rows(connection)
     stored, enriched = store_points(connection, page.points) if page.points else (0, 0)
     moved = store_positions(connection, page.positions) if page.positions else 0
@@ -81,6 +85,7 @@ def write_readings(connection: Connection, account: Account, stage: str, page: P
         aside = (_aside(reading, "unmatched_device", "device_id") for reading in kept)
         telematics.keep_rejected(connection, account.id, stage, aside)
     return {
+        "pages": page.pages,
         "stored": stored,
         "enriched": enriched,
         "duplicates": len(page.points) - stored - enriched,
@@ -94,7 +99,7 @@ def write_devices(connection: Connection, account: Account, stage: str, page: De
     """Write a page of the provider's vehicles; the caller moves the cursor in the same transaction."""
     create = bool(account.settings.get("create_vehicles"))
     counts = telematics.take_devices(connection, account.id, page.devices, create_vehicles=create)
-    return counts | {"rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected)}
+    return counts | {"pages": 1, "rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected)}
 
 
 def _sort_out(into: Prepared, readings: Sequence[Reading], vehicles: dict[str, UUID], oldest: datetime) -> None:
@@ -130,18 +135,22 @@ def _sort_out(into: Prepared, readings: Sequence[Reading], vehicles: dict[str, U
                 r.raw,
             )
         )
-        if r.latitude is not None:
+        if r.latitude is not None and _is_newer(r, latest.fix):
             latest.fix = r
-        if r.odometer_km is not None:
+        if r.odometer_km is not None and _is_newer(r, latest.odometer):
             latest.odometer = r
-        if r.engine_hours is not None:
+        if r.engine_hours is not None and _is_newer(r, latest.engine_hours):
             latest.engine_hours = r
-        if r.fuel_percent is not None:
+        if r.fuel_percent is not None and _is_newer(r, latest.fuel):
             latest.fuel = r
-        if r.battery_percent is not None:
+        if r.battery_percent is not None and _is_newer(r, latest.battery):
             latest.battery = r
-        if r.engine_state is not None:
+        if r.engine_state is not None and _is_newer(r, latest.engine_state):
             latest.engine_state = r
+
+
+def _is_newer(reading: Reading, known: Reading | None) -> bool:
+    return known is None or reading.time >= known.time
 
 
 def _pack_latest(vehicle_id: UUID, of: Latest) -> bytes:

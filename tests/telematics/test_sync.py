@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 import redis
 
-from integrations.simulator import SimulatorThread
+from integrations.simulator import FaultPlan, SimulatorThread
 from integrations.simulator.fleet import Account
 from integrations.simulator.server import FEED_TYPES
 from tests.factories import make_connection, make_tenant
@@ -149,6 +149,7 @@ def test_a_slice_that_is_over_goes_on_where_it_stopped(
     platform: Platform, simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLEET_SLICE_S", "0.001")
+    monkeypatch.setattr("jobs.telematics.sync._GATHER_READINGS", 1)
     fleet = Fleet(platform, simulator)
 
     row = fleet.sync(slices=200)
@@ -157,6 +158,31 @@ def test_a_slice_that_is_over_goes_on_where_it_stopped(
     assert row["snoozes"] > 3
     assert row["attempt"] == 1
     assert set(stored(platform, fleet.id)) == expected(simulator.account)
+
+
+@pytest.mark.parametrize("gathered", [1, 100, 100_000])
+def test_pages_gathered_or_one_by_one_give_the_same_rows(
+    platform: Platform, simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch, gathered: int
+) -> None:
+    """Late and repeated points among them, so that one transaction meets an instant twice."""
+    monkeypatch.setattr("jobs.telematics.sync._GATHER_READINGS", gathered)
+    simulator.plan(FaultPlan(late=0.3, duplicate=0.3))
+    fleet = Fleet(platform, simulator)
+
+    row = fleet.sync()
+
+    assert row["state"] == "succeeded", row["error"]
+    points = stored(platform, fleet.id)
+    assert len(points) == len(set(points))
+    assert set(points) == expected(simulator.account)
+    assert platform.value("SELECT sum(points)::int FROM sync_cursors") == len(points)
+    lacking = platform.value(
+        """
+        SELECT count(*) FROM telemetry t JOIN vehicle_positions p USING (vehicle_id)
+        WHERE t.time > p.time AND t.latitude IS NOT NULL OR t.time > p.odometer_at AND t.odometer_km IS NOT NULL
+        """
+    )
+    assert lacking == 0
 
 
 def test_live_state_is_in_redis_and_told_on_the_tenants_channel(fleet: Fleet, redis_url: str) -> None:
