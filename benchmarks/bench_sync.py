@@ -11,6 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -37,8 +38,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-check", dest="check", action="store_false", help="succeed whatever the ratios")
     options = parser.parse_args()
-    with serve() as servers:
-        figures = Bench(servers, options.vehicles, options.minutes).measure(options.rounds)
+    with serve() as servers, closing(Bench(servers, options.vehicles, options.minutes)) as bench:
+        figures = bench.measure(options.rounds)
     missed = [name for name, bound in BOUNDS.items() if figures[name] < bound]
     for name in missed:
         print(f"{name} is {figures[name]}, below {BOUNDS[name]}")
@@ -124,6 +125,13 @@ class Bench:
             "ratio_to_copy": round(median["sync"] / median["copy"], 2),
             "ratio_to_loop": round(median["sync"] / median["loop"], 1),
         }
+
+    def close(self) -> None:
+        """Leave the servers, before they stop."""
+        from jobs import process
+
+        self.admin.close()
+        process.close()
 
     def empty(self) -> None:
         """Forget every point, and that any was read; the vehicles stay known."""

@@ -40,7 +40,7 @@ def enqueue(
 
     Args:
         tenant_id: only where the transaction has no tenant of its own, and the role sees all.
-        unique_key: instead of the job's own; at most one pending or running run has it.
+        unique_key: at most one pending or running run has it; only for jobs without a key of their own.
         run_at: not before; now if None.
 
     Returns:
