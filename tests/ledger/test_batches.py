@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from tests.ledger.conftest import idle  # noqa: F401
 from tests.ledger.ledger import Platform
 
 
-def test_a_run_that_always_ends_the_session_costs_its_neighbours_one_try(idle: Platform) -> None:  # noqa: F811
+def test_a_run_that_always_ends_the_session_costs_its_neighbours_one_try(idle: Platform) -> None:
     ledger, tenant_id = idle.ledger, idle.ledger.tenant()
     given: list[dict[str, Any]] = [{"work_ms": 5}] * 15 + [{"how": "session ended"}]
     ledger.enqueue_many("test.batched", given, tenant_id=tenant_id)

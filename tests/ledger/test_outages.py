@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import pytest
 
-from tests.ledger.conftest import private  # noqa: F401
 from tests.ledger.ledger import Platform
 from tests.ledger.processes import wait_until
 from tests.ledger.test_doors import _send
@@ -15,7 +14,7 @@ from tests.servers import PrivateServers
 @pytest.mark.kill
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_foreign_message_that_comes_while_postgresql_is_down_is_recorded_when_it_is_back(
-    private: Platform,  # noqa: F811
+    private: Platform,
     private_servers: PrivateServers,
     pool: str,
 ) -> None:
@@ -37,7 +36,7 @@ def test_a_foreign_message_that_comes_while_postgresql_is_down_is_recorded_when_
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("away_s", [12, pytest.param(60, marks=pytest.mark.soak)])
 def test_postgresql_away_for_a_minute_makes_every_run_late_and_loses_none(
-    private: Platform,  # noqa: F811
+    private: Platform,
     private_servers: PrivateServers,
     away_s: float,
 ) -> None:
