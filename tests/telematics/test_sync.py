@@ -7,10 +7,12 @@ from importlib import import_module
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import redis
 
 from integrations.simulator import FaultPlan, SimulatorThread
+from integrations.simulator.faults import Scripted
 from integrations.simulator.fleet import Account
 from integrations.simulator.server import FEED_TYPES
 from tests.factories import make_connection, make_tenant
@@ -334,3 +336,61 @@ def test_a_faulty_answer_costs_at_most_a_try_and_no_point(
     points = stored(platform, fleet.id)
     assert len(points) == len(set(points))
     assert set(points) == expected(simulator.account)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reasons"),
+    [
+        ("impossible", {"latitude_out_of_range", "longitude_out_of_range"}),
+        ("null_island", {"null_island"}),
+        ("missing_time", {"time_missing"}),
+        ("future_time", {"time_in_future"}),
+        ("wrong_types", {"wrong_type"}),
+        ("late", set()),
+        ("duplicate", set()),
+    ],
+)
+def test_a_bad_record_is_kept_and_counted_and_every_good_one_beside_it_is_stored(
+    platform: Platform, simulator: SimulatorThread, fault: str, reasons: set[str]
+) -> None:
+    simulator.plan(msgspec.convert({fault: 1.0}, FaultPlan))
+    fleet = Fleet(platform, simulator)
+
+    row = fleet.sync()
+
+    assert row["state"] == "succeeded", row["error"]
+    assert set(stored(platform, fleet.id)) == expected(simulator.account)
+    rejected = fleet.rejected()
+    assert set(rejected) <= reasons
+    assert bool(rejected) == bool(reasons)
+    assert row["counts"]["rejected"] >= sum(rejected.values()) >= len(rejected)
+
+
+def test_an_endless_loop_of_pages_ends_its_feed_for_now_and_says_so(
+    platform: Platform, simulator: SimulatorThread
+) -> None:
+    fleet = Fleet(platform, simulator)
+    simulator.plan(FaultPlan(loop=1.0))
+
+    row = fleet.sync()
+
+    assert row["state"] == "succeeded", row["error"]
+    assert fleet.rejected()["cursor_loop"] >= 1
+    simulator.plan(FaultPlan())
+    assert fleet.sync()["state"] == "succeeded"
+    assert set(stored(platform, fleet.id)) == expected(simulator.account)
+
+
+def test_a_token_that_expires_in_the_middle_keeps_what_was_read_and_goes_on_when_it_is_renewed(
+    platform: Platform, simulator: SimulatorThread
+) -> None:
+    fleet = Fleet(platform, simulator)
+    simulator.plan(FaultPlan(script=(Scripted("expired_token", 99, None, "/fleet/vehicles/stats/feed"),)))
+
+    assert fleet.sync()["error"]["type"] == "CredentialsRejected"
+    assert platform.value("SELECT status FROM connections") == "reconnect"
+    assert len(stored(platform, fleet.id)) > 0
+    simulator.plan(FaultPlan())
+    platform.admin.execute("UPDATE connections SET status = 'active'")
+    assert fleet.sync()["state"] == "succeeded"
+    assert set(stored(platform, fleet.id)) == expected(simulator.account)
