@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -14,23 +13,6 @@ from db.timeseries.staging import ENGINE_STATES, NAN, copy_packed, micros
 # engine_hours, fuel_percent, battery_percent, engine_state. `raw` follows, the only one of no fixed length.
 _POINT = struct.Struct("!h i16s iq id id if if id id if if ih")
 _RAW_NULL = struct.pack("!i", -1)
-
-
-class Point(NamedTuple):
-    """One row of telemetry before it is stored. Units as in the columns' names; None is what nobody reported."""
-
-    vehicle_id: UUID
-    time: datetime
-    latitude: float | None
-    longitude: float | None
-    heading_deg: float | None
-    speed_kph: float | None
-    odometer_km: float | None
-    engine_hours: float | None
-    fuel_percent: float | None
-    battery_percent: float | None
-    engine_state: str | None
-    raw: str | None
 
 
 def pack_point(
@@ -47,7 +29,19 @@ def pack_point(
     engine_state: str | None,
     raw: str | None,
 ) -> bytes:
-    """Return one row in PostgreSQL's binary COPY format, as the temporary table `staged_points_1` takes it."""
+    """Return one row in PostgreSQL's binary COPY format, as the temporary table `staged_points_1` takes it.
+
+    Args:
+        vehicle_id: the 16 bytes of the vehicle's UUID.
+        time: aware; microseconds are kept.
+        latitude: degrees, WGS 84, with `longitude` or not at all. The others' units are in their names; None is what
+            nobody reported.
+        engine_state: `off`, `on` or `idle`.
+        raw: JSON text.
+
+    Raises:
+        KeyError: another engine state.
+    """
     fixed = _POINT.pack(
         12,
         16,

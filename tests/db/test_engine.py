@@ -2,12 +2,14 @@
 
 import socket
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db import engine
 from jobs.execution import _may_work_later
+from tests.factories import make_tenant
 from tests.servers import Database
 
 
@@ -42,3 +44,23 @@ def test_a_primary_that_became_a_replica_is_waited_for(database: Database) -> No
         connection.execute(text("DELETE FROM job_controls"))
     assert _may_work_later(failed.value)
     opened.close()
+
+
+@pytest.mark.parametrize("has_replica", [True, False], ids=["replica", "primary"])
+def test_reports_read_one_tenant_and_a_replica_is_never_written_to(database: Database, has_replica: bool) -> None:
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        tenants = [make_tenant(admin, slug) for slug in ("ours", "theirs")]
+    opened = engine.Database(
+        database.worker_url, database.system_url, database.readonly_url if has_replica else None, pool_size=1
+    )
+    try:
+        with opened.read_transaction(tenants[0]) as connection:
+            assert connection.execute(text("SELECT slug FROM tenants")).scalars().all() == ["ours"]
+            role = connection.execute(text("SELECT current_user")).scalar_one()
+        assert role == ("fleet_readonly" if has_replica else "fleet_worker")
+        if has_replica:
+            with pytest.raises(DBAPIError) as refused, opened.read_transaction(tenants[0]) as connection:
+                connection.execute(text("UPDATE vehicles SET name = 'x'"))
+            assert getattr(refused.value.orig, "sqlstate", None) in ("25006", "42501")
+    finally:
+        opened.close()
