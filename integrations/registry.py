@@ -10,6 +10,7 @@ from integrations.http import HttpSession, HttpSettings
 from integrations.samsara import ORIGINS as SAMSARA_ORIGINS
 from integrations.samsara import Samsara
 from integrations.telematics import TelematicsProvider
+from integrations.webhooks import Webhooks
 
 Credentials = Mapping[str, str]
 
@@ -18,10 +19,19 @@ _PRINTABLE = re.compile(r"[!-\[\]-~]{1,2048}")
 
 
 class Provider(NamedTuple):
-    """How to open an account at a provider; `origins` are its own, the first is the default."""
+    """How to open an account at a provider.
+
+    `origins` are its own, the first is the default; a provider that everybody hosts for themselves has none.
+    `credentials` are what an operator is asked for. `renew` exchanges credentials that run out for new ones; `exchange`
+    makes the first from a code that the owner's consent gave. `webhooks` is how it pushes, None where it does not.
+    """
 
     origins: tuple[str, ...]
     open: Callable[[HttpSession, Credentials, str], TelematicsProvider]
+    credentials: tuple[str, ...] = ("token",)
+    renew: Callable[[HttpSession, Credentials, str], Credentials] | None = None
+    exchange: Callable[[HttpSession, Credentials, str], Credentials] | None = None
+    webhooks: Webhooks | None = None
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -37,7 +47,7 @@ def open_provider(
     Raises:
         PermanentError: no such provider. CredentialsRejected: a credential is missing.
     """
-    entry = _entry(provider)
+    entry = find_provider(provider)
     return entry.open(HttpSession(settings), credentials, base_url or entry.origins[0])
 
 
@@ -51,12 +61,17 @@ def check_origin(provider: str, base_url: str, allowed_extra_origins: Collection
         PermanentError: not allowed, or no such provider.
     """
     origin = _origin(base_url)
-    allowed = {_origin(known) for known in (*_entry(provider).origins, *allowed_extra_origins)}
+    allowed = {_origin(known) for known in (*find_provider(provider).origins, *allowed_extra_origins)}
     if origin is None or origin not in allowed:
         raise PermanentError(f"{provider}: the base URL is not an allowed origin")
 
 
-def _entry(provider: str) -> Provider:
+def find_provider(provider: str) -> Provider:
+    """Return a provider by its name.
+
+    Raises:
+        PermanentError: no such provider.
+    """
     if provider not in PROVIDERS:
         raise PermanentError(f"no such provider: {provider[:64]!r}")
     return PROVIDERS[provider]

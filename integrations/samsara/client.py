@@ -37,6 +37,7 @@ class Samsara:
 
     name = "samsara"
     feeds = tuple(FEEDS)
+    snapshots = tuple(FEEDS)
 
     def __init__(
         self,

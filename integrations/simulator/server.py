@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import uvicorn
+from starlette.applications import Starlette
 
 from integrations.simulator.app import Simulator
 from integrations.simulator.faults import FaultPlan, Scripted
@@ -51,29 +52,19 @@ def serve(
         # The listener is open: a request made from now on waits for the loop to start.
         ready(f"http://{host}:{listener.getsockname()[1]}")
     with suppress(KeyboardInterrupt):
-        _server(simulator).run(sockets=[listener])
+        _server(simulator.app()).run(sockets=[listener])
 
 
-class SimulatorThread:
-    """A simulator beside a test, on a free port of 127.0.0.1, while the context lasts."""
+class ServerThread:
+    """A web application beside a test, on a free port of 127.0.0.1, while the context lasts."""
 
-    def __init__(
-        self,
-        *accounts: Account,
-        faults: FaultPlan | None = None,
-        prerender: bool = False,
-        page_bytes: int = PAGE_BYTES,
-        clock_ms: Callable[[], int] = now_ms,
-    ) -> None:
-        self.accounts = accounts or (Account("simulated", 10),)
-        self._simulator = Simulator(self.accounts, faults or FaultPlan(), clock_ms, page_bytes)
-        if prerender:
-            self._simulator.prerender(FEED_TYPES)
+    def __init__(self, app: Starlette) -> None:
+        self._app = app
 
     def __enter__(self) -> Self:
         listener = _listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._server = _server(self._simulator)
+        self._server = _server(self._app)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="simulator", daemon=True
         )
@@ -91,6 +82,24 @@ class SimulatorThread:
         self._server.should_exit = True
         self._server.force_exit = True
         self._thread.join(_STARTS_WITHIN_S)
+
+
+class SimulatorThread(ServerThread):
+    """A simulated Samsara beside a test."""
+
+    def __init__(
+        self,
+        *accounts: Account,
+        faults: FaultPlan | None = None,
+        prerender: bool = False,
+        page_bytes: int = PAGE_BYTES,
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
+        self.accounts = accounts or (Account("simulated", 10),)
+        self._simulator = Simulator(self.accounts, faults or FaultPlan(), clock_ms, page_bytes)
+        if prerender:
+            self._simulator.prerender(FEED_TYPES)
+        super().__init__(self._simulator.app())
 
     @property
     def account(self) -> Account:
@@ -125,10 +134,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(simulator: Simulator) -> uvicorn.Server:
+def _server(app: Starlette) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
-            simulator.app(),
+            app,
             loop="asyncio",
             http="h11",
             ws="none",

@@ -103,7 +103,7 @@ def _stages(provider: TelematicsProvider, cursors: dict[str, Cursor], run: Run) 
     is_stale = devices.completed_at is None or devices.completed_at < run.now - _LIST_DEVICES_EVERY
     if devices.cursor is not None or is_stale:
         yield Stage(DEVICES, devices.cursor)
-    for feed in provider.feeds:
+    for feed in provider.snapshots:
         snapshot = cursors.get(f"snapshot:{feed}", Cursor(None, None))
         if feed not in cursors and snapshot.completed_at is None:
             yield Stage(f"snapshot:{feed}", snapshot.cursor)
@@ -186,7 +186,7 @@ def _read_pages(account: Account, provider: TelematicsProvider, stage: Stage, cu
             return pages
         if not pages[-1].has_more or time.monotonic() > until:
             return pages
-        if sum(len(page.readings) for page in pages) >= _GATHER_READINGS:
+        if sum(page.size for page in pages) >= _GATHER_READINGS:
             return pages
 
 

@@ -59,7 +59,12 @@ _VALUES = {
     "numeric": "1",
     "inet": "'::1'",
 }
-_ALSO = {("tenants", "slug"): "'t-' || gen_random_uuid()", ("person_keys", "wrapped_key"): "'\\x00'"}
+_ALSO = {
+    ("tenants", "slug"): "'t-' || gen_random_uuid()",
+    ("person_keys", "wrapped_key"): "'\\x00'",
+    ("geofences", "boundary"): "'{}'",
+    ("geofences", "name"): "gen_random_uuid()",
+}
 """What constraints over several columns, or over a pattern, ask for."""
 
 
