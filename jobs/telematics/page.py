@@ -1,25 +1,29 @@
 """What one page of a provider becomes: prepared while the page before is being written, then written at once.
 
-The order of writing: points, latest positions, rejected records. Fences, alerts and fault codes join between positions
-and the cursor, which the caller moves last.
+The order of writing: points, latest positions, what they tell (fences, silence that is over), then what came beside
+points, then what is kept aside. The caller moves the cursor last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection
 
 from db.queries import telematics
+from db.queries.safety_events import keep_events
 from db.queries.telematics import Account
+from db.timeseries.ev import store_ev
 from db.timeseries.partitions import SERIES
 from db.timeseries.points import pack_point, store_points
 from db.timeseries.positions import pack_position, store_positions
 from db.timeseries.staging import stage as stage_rows
-from integrations.telematics import DevicePage, Page, Reading, Rejected
+from integrations.telematics import DevicePage, EvReading, FaultReport, Page, Reading, Rejected, SafetyEvent
 from jobs.outcomes import Counts
+from jobs.telematics import faults
 
 _TELEMETRY = next(series for series in SERIES if series.table == "telemetry")
 _LONGEST_PAYLOAD = 4096
@@ -51,6 +55,9 @@ class Prepared:
     points: list[bytes] = field(default_factory=list)
     positions: list[bytes] = field(default_factory=list)
     latest: dict[UUID, Latest] = field(default_factory=dict)
+    ev_readings: list[tuple[UUID, EvReading]] = field(default_factory=list)
+    fault_reports: list[tuple[UUID, FaultReport]] = field(default_factory=list)
+    safety_events: list[tuple[UUID, SafetyEvent]] = field(default_factory=list)
     unmatched: list[Reading] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     newest: datetime | None = None
@@ -63,22 +70,25 @@ def prepare(connection: Connection, account: Account, pages: Sequence[Page], now
     is not the tenant's.
     """
     devices = {reading.device_id for page in pages for reading in page.readings}
+    devices |= {record.device_id for page in pages for record in _beside_points(page)}
     vehicles = telematics.match_devices(connection, account.id, list(devices))
     prepared = Prepared(pages[-1].cursor, pages[-1].has_more, len(pages))
     for page in pages:
         prepared.rejected += page.rejected
         _sort_out(prepared, page.readings, vehicles, now - KEPT_FOR)
+        _sort_out_others(prepared, page, vehicles, now - KEPT_FOR)
     prepared.positions = [_pack_latest(vehicle_id, latest) for vehicle_id, latest in prepared.latest.items()]
     fixes = [each.fix.time for each in prepared.latest.values() if each.fix is not None]
     prepared.newest = max(fixes, default=None)
     return prepared
 
 
-def write_readings(connection: Connection, account: Account, stage: str, page: Prepared) -> Counts:
+def write_readings(connection: Connection, account: Account, stage: str, page: Prepared, now: datetime) -> Counts:
     """Write what was prepared; the caller moves the cursor in the same transaction."""
     stage_rows(connection)
     stored, enriched = store_points(connection, page.points) if page.points else (0, 0)
     moved = store_positions(connection, page.positions) if page.positions else 0
+    noticed = _write_others(connection, account, page, now)
     if page.unmatched:
         brought = telematics.count_unmatched(connection, account.id, page.unmatched)
         kept = (reading for reading in page.unmatched if brought[reading.device_id] <= KEPT_PER_DEVICE)
@@ -92,7 +102,21 @@ def write_readings(connection: Connection, account: Account, stage: str, page: P
         "unmatched": len(page.unmatched),
         "rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected),
         "positions": moved,
+        **noticed,
     }
+
+
+def _write_others(connection: Connection, account: Account, page: Prepared, now: datetime) -> Counts:
+    """Write what came beside points; a page of points alone costs no statement here."""
+    counts: Counts = {}
+    if page.ev_readings:
+        counts["ev_readings"] = store_ev(connection, page.ev_readings)
+    if page.fault_reports:
+        counts |= faults.write_reports(connection, page.fault_reports)
+    if page.safety_events:
+        told = keep_events(connection, account.id, page.safety_events, now)
+        counts |= told | {"alerts": counts.get("alerts", 0) + told["alerts"]}
+    return counts
 
 
 def write_devices(connection: Connection, account: Account, stage: str, page: DevicePage) -> Counts:
@@ -149,6 +173,30 @@ def _sort_out(into: Prepared, readings: Sequence[Reading], vehicles: dict[str, U
             latest.engine_state = r
 
 
+def _beside_points(page: Page) -> Iterator[EvReading | FaultReport | SafetyEvent]:
+    return chain(page.ev_readings, page.fault_reports, page.safety_events)
+
+
+def _sort_out_others(into: Prepared, page: Page, vehicles: dict[str, UUID], oldest: datetime) -> None:
+    """Give what came beside points its vehicles; what has none, or is too old to have a place, is kept aside."""
+    for ev_reading in page.ev_readings:
+        if ev_reading.time < oldest:
+            into.rejected.append(_aside(ev_reading, "too_old", "time"))
+        elif ev_reading.device_id in vehicles:
+            into.ev_readings.append((vehicles[ev_reading.device_id], ev_reading))
+    for report in page.fault_reports:
+        if report.device_id in vehicles:
+            into.fault_reports.append((vehicles[report.device_id], report))
+    for event in page.safety_events:
+        if event.device_id in vehicles:
+            into.safety_events.append((vehicles[event.device_id], event))
+    into.rejected += (
+        _aside(record, "device_unknown", "device_id")
+        for record in _beside_points(page)
+        if record.device_id not in vehicles
+    )
+
+
 def _is_newer(reading: Reading, known: Reading | None) -> bool:
     return known is None or reading.time >= known.time
 
@@ -166,9 +214,9 @@ def _pack_latest(vehicle_id: UUID, of: Latest) -> bytes:
     )
 
 
-def _aside(reading: Reading, reason: str, name: str) -> Rejected:
-    """Keep a reading aside whole, so that it can still be stored; only what is beyond our columns may be too long."""
-    payload = msgspec.json.encode(reading).decode()
-    if len(payload) > _LONGEST_PAYLOAD:
-        payload = msgspec.json.encode(msgspec.structs.replace(reading, raw=None)).decode()
-    return Rejected(reason, name, payload, reading.device_id)
+def _aside(record: Reading | EvReading | FaultReport | SafetyEvent, reason: str, name: str) -> Rejected:
+    """Keep a record aside whole, so that it can still be stored; only what is beyond our columns may be too long."""
+    payload = msgspec.json.encode(record).decode()
+    if len(payload) > _LONGEST_PAYLOAD and not isinstance(record, FaultReport):
+        payload = msgspec.json.encode(msgspec.structs.replace(record, raw=None)).decode()
+    return Rejected(reason, name, payload[:_LONGEST_PAYLOAD], record.device_id)

@@ -196,7 +196,7 @@ def _write(run: Run, account: Account, stage: Stage, old: str | None, page: Prep
         if isinstance(page, DevicePage):
             counts = write_devices(connection, account, stage.name, page)
         else:
-            counts = write_readings(connection, account, stage.name, page)
+            counts = write_readings(connection, account, stage.name, page, run.now)
             if page.newest is not None:
                 telematics.note_newest(connection, account.id, page.newest)
         moved = telematics.advance_cursor(

@@ -13,6 +13,7 @@ def upgrade() -> None:
         COMMENT ON COLUMN alerts.recipients IS 'personal: drop key';
         CREATE INDEX ix_alerts_open_vehicle ON alerts (tenant_id, vehicle_id, kind)
             WHERE resolved_at IS NULL AND vehicle_id IS NOT NULL;
+        CREATE INDEX ix_alerts_subject ON alerts (tenant_id, subject, kind);
 
         -- One row for each time that a code was there: from the first report that named it to the first without it.
         CREATE TABLE vehicle_faults (
@@ -40,7 +41,9 @@ def upgrade() -> None:
         );
         CREATE UNIQUE INDEX uq_vehicle_faults_open ON vehicle_faults (vehicle_id, protocol, code, source)
             WHERE cleared_at IS NULL;
-        CREATE INDEX ix_vehicle_faults_code ON vehicle_faults (vehicle_id, protocol, code, source, first_seen_at);
+        CREATE UNIQUE INDEX uq_vehicle_faults_time ON vehicle_faults
+            (vehicle_id, protocol, code, source, first_seen_at);
+        CREATE INDEX ix_vehicle_faults_cleared ON vehicle_faults (vehicle_id, protocol, cleared_at);
         CREATE INDEX ix_vehicle_faults_tenant ON vehicle_faults (tenant_id, last_seen_at DESC);
 
         -- Not partitioned: an event is known by its provider's id, whatever time it is corrected to.
