@@ -26,7 +26,10 @@ STATES = ("pending", "running", "succeeded", "failed", "cancelled", "skipped")
 
 @dataclass(frozen=True)
 class Summary:
-    """What a session did; `runs` by state, dead letters and rejected records as they stand at its end."""
+    """What a session did; `runs` by state, dead letters and rejected records as they stand at its end.
+
+    `alerts` are those that were opened, by kind; `providers` the points that each provider's accounts have brought.
+    """
 
     seconds: float
     vehicles: int
@@ -35,6 +38,9 @@ class Summary:
     runs: dict[str, int]
     dead_letters: int
     rejected: int
+    geofence_events: int
+    alerts: dict[str, int]
+    providers: dict[str, int]
 
 
 class Demo:
@@ -45,6 +51,7 @@ class Demo:
         self._database = psycopg.connect(stack.system_url, autocommit=True)
         self._since = read_clock(self._database)
         self._points_before = count_points(self._database)
+        self._before = read_figures(self._database, self._since)
         self._started = time.monotonic()
         self._stopped: float | None = None
         self._samples: deque[tuple[float, int]] = deque()
@@ -107,6 +114,12 @@ class Demo:
             runs=figures.by_state(),
             dead_letters=figures.dead_letters,
             rejected=figures.rejected,
+            geofence_events=figures.geofence_events - self._before.geofence_events,
+            alerts={kind: opened for kind, (opened, _) in figures.alerts.items() if opened},
+            providers={
+                provider: brought - self._before.by_provider().get(provider, 0)
+                for provider, brought in figures.by_provider().items()
+            },
         )
 
     def _reconnect(self) -> None:
@@ -120,8 +133,9 @@ class Demo:
 
 
 def succeeded(summary: Summary, deaths: dict[str, int]) -> bool:
-    """Say whether a session did its work: points stored, runs finished, no process dead."""
-    return summary.points > 0 and summary.runs.get("succeeded", 0) > 0 and not deaths
+    """Say whether a session did its work: points of every provider, runs finished, no process dead."""
+    brought = summary.points > 0 and all(summary.providers.values())
+    return brought and summary.runs.get("succeeded", 0) > 0 and not deaths
 
 
 def say(text: str) -> None:
@@ -138,6 +152,8 @@ def line(figures: Figures, rate: float, seconds: float, deaths: dict[str, int]) 
         f"{seconds:5.0f} s",
         f"{figures.points:,} points ({rate:,.0f}/s)",
         f"runs: {runs}",
+        f"crossings: {figures.geofence_events:,}",
+        f"open alerts: {sum(still for _, still in figures.alerts.values()):,}",
         f"dead letters: {figures.dead_letters}",
         f"rejected: {figures.rejected}",
     ]
@@ -160,7 +176,7 @@ def screen(figures: Figures, rate: float, seconds: float, stack: Stack) -> Panel
         (f"{figures.points:,}", "bold"),
         " points stored   ",
         (f"{rate:,.0f}", "bold green"),
-        f" points/s   {figures.vehicles:,} vehicles   {seconds:,.0f} s",
+        f" points/s   {figures.vehicles:,} vehicles   {figures.geofence_events:,} fence crossings   {seconds:,.0f} s",
     )
     foot = Text.assemble(
         "dead letters ",
@@ -169,7 +185,8 @@ def screen(figures: Figures, rate: float, seconds: float, stack: Stack) -> Panel
         (f"   died: {_deaths(stack.deaths)}" if stack.deaths else "", "bold red"),
         *(f"\n{each}" for each in whereabouts(stack)),
     )
-    parts = Group(head, Text(), _runs(figures), Text(), _connections(figures), Text(), foot)
+    tables = (_runs(figures), _connections(figures), _alerts(figures))
+    parts = Group(head, *(each for table in tables if table.row_count for each in (Text(), table)), Text(), foot)
     return Panel(parts, title="Fleet Jobs", subtitle="Ctrl-C stops everything", padding=(1, 2))
 
 
@@ -187,9 +204,20 @@ def _connections(figures: Figures) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("connection", "status", "synced", "newest point"):
         table.add_column(column, style="cyan" if column == "connection" else "")
+    table.add_column("points", justify="right")
     for one in figures.connections:
         synced, newest = _ago(figures.now, one.last_synced_at), _ago(figures.now, one.newest_point_at)
-        table.add_row(f"{one.tenant} at {one.provider}", one.status, synced, newest)
+        table.add_row(f"{one.tenant} at {one.provider}", one.status, synced, newest, f"{one.points:,}")
+    return table
+
+
+def _alerts(figures: Figures) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("alerts", style="cyan")
+    table.add_column("opened", justify="right")
+    table.add_column("open now", justify="right")
+    for kind, (opened, still) in figures.alerts.items():
+        table.add_row(kind.replace("_", " "), f"{opened:,}", f"{still:,}")
     return table
 
 

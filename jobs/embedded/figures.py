@@ -8,13 +8,14 @@ import psycopg
 
 @dataclass(frozen=True)
 class Connection:
-    """One account and how fresh it is; None where it was never synced."""
+    """One account and how fresh it is; None where it was never synced. `points` is what its syncs wrote."""
 
     tenant: str
     provider: str
     status: str
     last_synced_at: datetime | None
     newest_point_at: datetime | None
+    points: int
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,11 @@ class Figures:
     points: int
     dead_letters: int
     rejected: int
+    geofence_events: int
     runs: dict[str, dict[str, int]] = field(default_factory=dict)
     connections: list[Connection] = field(default_factory=list)
+    alerts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of each kind, how many were opened in this session, and how many are open."""
 
     def by_state(self) -> dict[str, int]:
         """Return the runs of all jobs by state."""
@@ -37,6 +41,13 @@ class Figures:
                 total[state] = total.get(state, 0) + count
         return total
 
+    def by_provider(self) -> dict[str, int]:
+        """Return the points that were written by provider."""
+        total: dict[str, int] = {}
+        for one in self.connections:
+            total[one.provider] = total.get(one.provider, 0) + one.points
+        return total
+
 
 # `points` is what the syncs wrote, a point that a later page enriched twice: a count over the table is for the end.
 _TOTALS = """
@@ -44,7 +55,8 @@ _TOTALS = """
            (SELECT count(*) FROM vehicles WHERE deleted_at IS NULL),
            (SELECT coalesce(sum(points), 0)::bigint FROM sync_cursors),
            (SELECT count(*) FROM job_runs WHERE state = 'failed'),
-           (SELECT count(*) FROM rejected_records)
+           (SELECT count(*) FROM rejected_records),
+           (SELECT count(*) FROM geofence_events)
 """
 _RUNS = """
     SELECT job, state, count(*) FROM job_runs
@@ -53,9 +65,14 @@ _RUNS = """
     GROUP BY job, state ORDER BY job, state
 """
 _CONNECTIONS = """
-    SELECT t.name, c.provider, c.status, c.last_synced_at, c.newest_point_at
+    SELECT t.name, c.provider, c.status, c.last_synced_at, c.newest_point_at,
+           (SELECT coalesce(sum(points), 0)::bigint FROM sync_cursors s WHERE s.connection_id = c.id)
     FROM connections c JOIN tenants t ON t.id = c.tenant_id
-    WHERE c.deleted_at IS NULL ORDER BY t.name, c.name
+    WHERE c.deleted_at IS NULL ORDER BY t.name, c.provider, c.name
+"""
+_ALERTS = """
+    SELECT kind, count(*) FILTER (WHERE created_at >= %(since)s), count(*) FILTER (WHERE resolved_at IS NULL)
+    FROM alerts GROUP BY kind ORDER BY kind
 """
 
 
@@ -67,8 +84,9 @@ def read_figures(connection: psycopg.Connection, since: datetime) -> Figures:
     for job, state, count in connection.execute(_RUNS, {"since": since}):
         runs.setdefault(job, {})[state] = count
     connections = [Connection(*row) for row in connection.execute(_CONNECTIONS)]
-    now, vehicles, points, dead_letters, rejected = totals
-    return Figures(now, vehicles, points, dead_letters, rejected, runs, connections)
+    alerts = {kind: (opened, still) for kind, opened, still in connection.execute(_ALERTS, {"since": since})}
+    now, vehicles, points, dead_letters, rejected, geofence_events = totals
+    return Figures(now, vehicles, points, dead_letters, rejected, geofence_events, runs, connections, alerts)
 
 
 def count_points(connection: psycopg.Connection) -> int:
