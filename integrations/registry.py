@@ -13,6 +13,8 @@ from integrations.telematics import TelematicsProvider
 from integrations.webhooks import Webhooks
 
 Credentials = Mapping[str, str]
+Options = Mapping[str, object]
+"""A connection's settings: each provider reads those that are its own, and believes none of them."""
 
 # urlsplit drops tabs and line breaks silently, and browsers read a backslash as a slash.
 _PRINTABLE = re.compile(r"[!-\[\]-~]{1,2048}")
@@ -27,7 +29,7 @@ class Provider(NamedTuple):
     """
 
     origins: tuple[str, ...]
-    open: Callable[[HttpSession, Credentials, str], TelematicsProvider]
+    open: Callable[[HttpSession, Credentials, str, Options], TelematicsProvider]
     credentials: tuple[str, ...] = ("token",)
     renew: Callable[[HttpSession, Credentials, str], Credentials] | None = None
     exchange: Callable[[HttpSession, Credentials, str], Credentials] | None = None
@@ -35,20 +37,29 @@ class Provider(NamedTuple):
 
 
 PROVIDERS: dict[str, Provider] = {
-    "samsara": Provider(SAMSARA_ORIGINS, lambda http, keys, url: Samsara(http, _key(keys, "token"), url)),
+    "samsara": Provider(SAMSARA_ORIGINS, lambda http, keys, url, _: Samsara(http, _key(keys, "token"), url)),
 }
 
 
 def open_provider(
-    provider: str, credentials: Credentials, base_url: str | None = None, settings: HttpSettings | None = None
+    provider: str,
+    credentials: Credentials,
+    base_url: str | None = None,
+    settings: HttpSettings | None = None,
+    options: Options | None = None,
 ) -> TelematicsProvider:
     """Return a provider that reads one account; the caller has checked `base_url` and closes it.
 
+    `options` are the connection's settings.
+
     Raises:
-        PermanentError: no such provider. CredentialsRejected: a credential is missing.
+        PermanentError: no such provider, no base URL where it has no origin of its own, or an option that cannot be.
+        CredentialsRejected: a credential is missing.
     """
     entry = find_provider(provider)
-    return entry.open(HttpSession(settings), credentials, base_url or entry.origins[0])
+    if not base_url and not entry.origins:
+        raise PermanentError(f"{provider}: base_url is missing: everybody hosts it themselves")
+    return entry.open(HttpSession(settings), credentials, base_url or entry.origins[0], options or {})
 
 
 def check_origin(provider: str, base_url: str, allowed_extra_origins: Collection[str] = ()) -> None:
