@@ -37,6 +37,14 @@ class CredentialsRejected(PermanentError):  # noqa: N818
     """The account is cut off (401, revoked, expired): its owner must act. Not retried."""
 
 
+class AccessExpired(CredentialsRejected):
+    """The access token is refused; where a provider renews credentials, a new one may be accepted."""
+
+
+class GrantRefused(CredentialsRejected):
+    """What the owner's consent gave is used up, expired or revoked: no renewal helps, only the owner's consent."""
+
+
 class BadRequest(PermanentError):  # noqa: N818 - named for the caller, as its siblings are
     """The provider does not understand what we ask (400)."""
 

@@ -4,12 +4,13 @@ A caller gets the body or an exception that says what to do next. Messages name 
 the provider's request id; never a query, a header or a body.
 """
 
+import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import NamedTuple, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import requests
@@ -17,7 +18,7 @@ import urllib3
 from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from integrations.errors import PermanentError, RateLimited, TransientError
+from integrations.errors import IntegrationError, PermanentError, RateLimited, TransientError
 from integrations.http_deadline import DeadlineAdapter, deadline, within
 from integrations.http_status import failure_of
 
@@ -52,15 +53,44 @@ class Answer(NamedTuple):
     request: str
 
 
+class Refusal(NamedTuple):
+    """An answer other than 200, for a provider that says more in its body than in its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    request: str
+
+
+Judge = Callable[[Refusal], IntegrationError | None]
+"""Returns what a refusal means to the caller; None where the status says it all."""
+
+
+class _Call(NamedTuple):
+    """One request as it is made, and made again."""
+
+    request: str
+    method: str
+    url: str
+    params: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes | None
+    judge: Judge | None
+
+
 class BodyTooLarge(TransientError):  # noqa: N818 - named for the caller, as its siblings are
     """The answer outgrew its bound and was cut off; asking again at once would only repeat the download."""
 
 
 class HttpSession:
-    """Connections to providers, kept open between calls. Holds no credentials: each call brings its own."""
+    """Connections to providers, kept open between calls. Holds no credentials: each call brings its own.
 
-    def __init__(self, settings: HttpSettings | None = None) -> None:
+    `wait_for_turn` is called before each call, and may raise instead of waiting.
+    """
+
+    def __init__(self, settings: HttpSettings | None = None, wait_for_turn: Callable[[], None] | None = None) -> None:
         self.settings = settings or HttpSettings()
+        self._wait_for_turn = wait_for_turn
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = self.settings.ca_file or True
@@ -72,8 +102,20 @@ class HttpSession:
         self._session.mount("http://", DeadlineAdapter())
         self._session.mount("https://", DeadlineAdapter())
 
-    def get_json(self, url: str, *, params: Mapping[str, str], bearer: str) -> Answer:
+    def get_json(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str],
+        bearer: str,
+        headers: Mapping[str, str] | None = None,
+        judge: Judge | None = None,
+    ) -> Answer:
         """Return the body of an answer that begins like JSON; repeats what may pass within seconds.
+
+        Args:
+            headers: further ones, printable.
+            judge: what a refusal means, where the provider says it in the body.
 
         Raises:
             TransientError: network, 5xx, an answer that is no JSON or too large.
@@ -81,11 +123,30 @@ class HttpSession:
             CredentialsRejected: 401, or a token that no header can carry.
             PermanentError: any other 4xx, a redirect, or no http(s) URL.
         """
-        request = _described("GET", url)
-        if not _HEADER_SAFE.fullmatch(bearer):
-            raise failure_of(401, f"{request}: the token is empty or not printable", {})
-        with deadline(self.settings.total_s):
-            return self._retrying()(self._once, request, url, params, bearer)
+        return self._call("GET", url, params, _bearing(bearer), headers, None, judge)
+
+    def post_json(
+        self,
+        url: str,
+        *,
+        payload: object,
+        bearer: str,
+        headers: Mapping[str, str] | None = None,
+        judge: Judge | None = None,
+    ) -> Answer:
+        """Send JSON that only asks, and is therefore repeated as `get_json` repeats; returns and raises as it does."""
+        more = {"Content-Type": "application/json", **(headers or {})}
+        return self._call("POST", url, {}, _bearing(bearer), more, msgspec.json.encode(payload), judge)
+
+    def post_form(
+        self, url: str, *, form: Mapping[str, str], basic: tuple[str, str], judge: Judge | None = None
+    ) -> Answer:
+        """Send a form with a user and a password; returns and raises as `get_json`.
+
+        A form may change something there: give the session one attempt where a repeat is not harmless.
+        """
+        more = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._call("POST", url, {}, _basic(*basic), more, urlencode(form).encode(), judge)
 
     def close(self) -> None:
         """Close the connections."""
@@ -99,26 +160,47 @@ class HttpSession:
     ) -> None:
         self.close()
 
-    def _once(self, request: str, url: str, params: Mapping[str, str], bearer: str) -> Answer:
+    def _call(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str],
+        authorization: str | None,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+        judge: Judge | None,
+    ) -> Answer:
+        request = _described(method, url)
+        if authorization is None:
+            raise failure_of(401, f"{request}: the token is empty or not printable", {})
+        call = _Call(request, method, url, params, {"Authorization": authorization, **(headers or {})}, body, judge)
+        if self._wait_for_turn is not None:
+            self._wait_for_turn()
+        with deadline(self.settings.total_s):
+            return self._retrying()(self._once, call)
+
+    def _once(self, call: _Call) -> Answer:
         bounds = self.settings
         try:
-            with self._session.get(
-                url,
-                params=params,
-                headers={"Authorization": f"Bearer {bearer}"},
+            with self._session.request(
+                call.method,
+                call.url,
+                params=call.params,
+                data=call.body,
+                headers=call.headers,
                 timeout=(within(bounds.connect_s), within(bounds.read_s)),
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 if response.status_code != 200:
-                    raise _refused(request, response)
-                body = _read(request, response, bounds.max_body_bytes)
+                    raise _refused(call, response)
+                body = _read(call.request, response, bounds.max_body_bytes)
         # `from None`: the messages of requests and urllib3 quote the whole URL, query included.
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransientError(f"{request}: {_named(error)}") from None
+            raise TransientError(f"{call.request}: {_named(error)}") from None
         if body[:64].lstrip()[:1] not in (b"{", b"["):
-            raise TransientError(f"{request}: answered with {shape(body)} instead of JSON")
-        return Answer(body, request)
+            raise TransientError(f"{call.request}: answered with {shape(body)} instead of JSON")
+        return Answer(body, call.request)
 
     def _retrying(self) -> Retrying:
         return Retrying(
@@ -170,12 +252,25 @@ def _described(method: str, url: str) -> str:
     return f"{method} {parts.hostname} {parts.path}"
 
 
-def _refused(request: str, response: requests.Response) -> Exception:
+def _bearing(token: str) -> str | None:
+    return f"Bearer {token}" if _HEADER_SAFE.fullmatch(token) else None
+
+
+def _basic(user: str, password: str) -> str | None:
+    """Return the header of RFC 7617; a user with a colon would be read as another."""
+    if ":" in user or not (_HEADER_SAFE.fullmatch(user) and _HEADER_SAFE.fullmatch(password)):
+        return None
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def _refused(call: _Call, response: requests.Response) -> IntegrationError:
     try:
-        body = _read(request, response, _ERROR_BODY_BYTES)
+        body = _read(call.request, response, _ERROR_BODY_BYTES)
     except (TransientError, urllib3.exceptions.HTTPError, OSError):
         body = b""
-    return failure_of(response.status_code, request, response.headers, body)
+    refusal = Refusal(response.status_code, response.headers, body, call.request)
+    judged = call.judge(refusal) if call.judge is not None else None
+    return judged or failure_of(refusal.status, call.request, refusal.headers, body)
 
 
 def _read(request: str, response: requests.Response, limit: int) -> bytes:

@@ -48,23 +48,23 @@ def failure_of(status: int, request: str, headers: Mapping[str, str], body: byte
     return BadRequest(message) if status == 400 else PermanentError(message)
 
 
-def retry_after_s(header: str | None) -> float:
+def retry_after_s(header: str | None, default_s: float = _DEFAULT_WAIT_S, longest_s: float = _LONGEST_WAIT_S) -> float:
     """Read Retry-After: seconds, also fractional, or an HTTP date; between 0 and 900, 1 when unreadable.
 
     Samsara sends fractions such as 0.40235 (developers.samsara.com/docs/rate-limits, read 2026-11).
     """
     if header is None:
-        return _DEFAULT_WAIT_S
+        return default_s
     try:
         wait_s = float(header)
     except ValueError:
         try:
             wait_s = parsedate_to_datetime(header).timestamp() - time.time()
         except (ValueError, OverflowError):
-            return _DEFAULT_WAIT_S
+            return default_s
     if math.isnan(wait_s):
-        return _DEFAULT_WAIT_S
-    return min(max(wait_s, 0.0), _LONGEST_WAIT_S)
+        return default_s
+    return min(max(wait_s, 0.0), longest_s)
 
 
 def _request_id(headers: Mapping[str, str], body: bytes) -> str:
