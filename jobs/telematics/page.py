@@ -24,6 +24,7 @@ from db.timeseries.staging import stage as stage_rows
 from integrations.telematics import DevicePage, EvReading, FaultReport, Page, Reading, Rejected, SafetyEvent
 from jobs.outcomes import Counts
 from jobs.telematics import faults
+from jobs.telematics.geofences.pages import Located, cross, locate
 
 _TELEMETRY = next(series for series in SERIES if series.table == "telemetry")
 _LONGEST_PAYLOAD = 4096
@@ -61,6 +62,7 @@ class Prepared:
     unmatched: list[Reading] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     newest: datetime | None = None
+    located: Located | None = None
 
 
 def prepare(connection: Connection, account: Account, pages: Sequence[Page], now: datetime) -> Prepared:
@@ -80,6 +82,7 @@ def prepare(connection: Connection, account: Account, pages: Sequence[Page], now
     prepared.positions = [_pack_latest(vehicle_id, latest) for vehicle_id, latest in prepared.latest.items()]
     fixes = [each.fix.time for each in prepared.latest.values() if each.fix is not None]
     prepared.newest = max(fixes, default=None)
+    prepared.located = locate(connection, account.tenant_id, prepared.points)
     return prepared
 
 
@@ -87,6 +90,7 @@ def write_readings(connection: Connection, account: Account, stage: str, page: P
     """Write what was prepared; the caller moves the cursor in the same transaction."""
     stage_rows(connection)
     stored, enriched = store_points(connection, page.points) if page.points else (0, 0)
+    crossed = cross(connection, account.tenant_id, page.located, now) if page.located else {}
     moved = store_positions(connection, page.positions) if page.positions else 0
     noticed = _write_others(connection, account, page, now)
     if page.unmatched:
@@ -102,6 +106,7 @@ def write_readings(connection: Connection, account: Account, stage: str, page: P
         "unmatched": len(page.unmatched),
         "rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected),
         "positions": moved,
+        **crossed,
         **noticed,
     }
 

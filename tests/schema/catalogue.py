@@ -62,7 +62,7 @@ _VALUES = {
 _ALSO = {
     ("tenants", "slug"): "'t-' || gen_random_uuid()",
     ("person_keys", "wrapped_key"): "'\\x00'",
-    ("geofences", "boundary"): "'{}'",
+    ("geofences", "boundary"): '\'{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}\'',
     ("geofences", "name"): "gen_random_uuid()",
 }
 """What constraints over several columns, or over a pattern, ask for."""

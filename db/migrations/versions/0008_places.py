@@ -1,11 +1,169 @@
 """Places: fences that tenants draw, which vehicles are inside, and when they came and went."""
 
-from db.migrations.rules import execute, grant, isolate_tenants, touch_updated_at
+from alembic import op
+
+from db.migrations.rules import execute, grant, has_extension, isolate_tenants, touch_updated_at
 
 revision = "0008"
 down_revision = "0007"
 
 _CRUD = "SELECT, INSERT, UPDATE, DELETE"
+
+# What a statement can tell cheaply. That a ring does not cross itself is for the workers: see geofences.problem.
+_SHAPE = """
+CREATE FUNCTION check_geofence_shape() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    polygons jsonb;
+    bad text;
+    angle double precision;
+    reach double precision;
+    west double precision;
+    east double precision;
+    east_half_west double precision;
+    west_half_east double precision;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        IF (NEW.kind, NEW.boundary, NEW.center_latitude, NEW.center_longitude, NEW.radius_m)
+            IS NOT DISTINCT FROM (OLD.kind, OLD.boundary, OLD.center_latitude, OLD.center_longitude, OLD.radius_m)
+        THEN
+            RETURN NEW;
+        END IF;
+        NEW.problem := NULL;
+    END IF;
+    IF NEW.kind IS DISTINCT FROM 'polygon' THEN
+        angle := degrees(NEW.radius_m / 6371008.8);
+        NEW.min_latitude := greatest(NEW.center_latitude - angle, -90);
+        NEW.max_latitude := least(NEW.center_latitude + angle, 90);
+        IF NEW.min_latitude <= -90 OR NEW.max_latitude >= 90 THEN
+            NEW.min_longitude := -180;
+            NEW.max_longitude := 180;
+        ELSE
+            reach := asind(least(sind(angle) / cosd(NEW.center_latitude), 1));
+            west := NEW.center_longitude - reach;
+            east := NEW.center_longitude + reach;
+            NEW.min_longitude := CASE WHEN west < -180 THEN west + 360 ELSE west END;
+            NEW.max_longitude := CASE WHEN east > 180 THEN east - 360 ELSE east END;
+        END IF;
+        RETURN NEW;
+    END IF;
+    IF NEW.boundary IS NULL THEN
+        RETURN NEW;  -- ck_geofences_shape says what is missing
+    END IF;
+    IF coalesce(NEW.boundary ->> 'type', '') NOT IN ('Polygon', 'MultiPolygon') THEN
+        RAISE EXCEPTION 'boundary.type: expected Polygon or MultiPolygon' USING ERRCODE = 'check_violation';
+    END IF;
+    IF jsonb_typeof(NEW.boundary -> 'coordinates') IS DISTINCT FROM 'array' THEN
+        RAISE EXCEPTION 'boundary.coordinates: expected an array' USING ERRCODE = 'check_violation';
+    END IF;
+    IF pg_column_size(NEW.boundary) > 4000000 THEN
+        RAISE EXCEPTION 'boundary: is larger than 4 MB' USING ERRCODE = 'check_violation';
+    END IF;
+    polygons := CASE NEW.boundary ->> 'type' WHEN 'Polygon' THEN jsonb_build_array(NEW.boundary -> 'coordinates')
+                ELSE NEW.boundary -> 'coordinates' END;
+    WITH polygon AS (
+        SELECT CASE jsonb_typeof(p) WHEN 'array' THEN p ELSE '[]' END AS rings FROM jsonb_array_elements(polygons) AS p
+    ),
+    ring AS (
+        SELECT CASE jsonb_typeof(r) WHEN 'array' THEN r ELSE '[]' END AS positions
+        FROM polygon, jsonb_array_elements(rings) AS r
+    ),
+    position AS (
+        SELECT CASE WHEN jsonb_typeof(xy -> 0) = 'number' THEN CAST(xy -> 0 AS numeric) END AS longitude,
+               CASE WHEN jsonb_typeof(xy -> 1) = 'number' THEN CAST(xy -> 1 AS numeric) END AS latitude
+        FROM ring, jsonb_array_elements(positions) AS xy
+    ),
+    box AS (
+        SELECT count(*) AS positions, count(longitude) AS longitudes, count(latitude) AS latitudes,
+               min(latitude) AS south, max(latitude) AS north, min(longitude) AS west, max(longitude) AS east,
+               min(longitude) FILTER (WHERE longitude >= 0) AS east_half_west,
+               max(longitude) FILTER (WHERE longitude < 0) AS west_half_east
+        FROM position
+    )
+    SELECT CASE
+        WHEN NOT EXISTS (SELECT FROM polygon) THEN 'boundary.coordinates: is empty'
+        WHEN EXISTS (SELECT FROM polygon WHERE rings = '[]')
+            THEN 'boundary.coordinates: a polygon is no array of rings, or is empty'
+        WHEN EXISTS (SELECT FROM ring WHERE positions = '[]')
+            THEN 'boundary.coordinates: a ring is no array of positions, or is empty'
+        WHEN positions > 20000 THEN 'boundary.coordinates: more than 20,000 positions'
+        WHEN positions > longitudes OR positions > latitudes
+            THEN 'boundary.coordinates: a position is not [longitude, latitude], two numbers'
+        WHEN south < -90 OR north > 90 THEN 'boundary.coordinates: a latitude is not between -90 and 90'
+            || CASE WHEN south >= -180 AND north <= 180 THEN
+               ': is this latitude, longitude? GeoJSON has longitude first' ELSE '' END
+        WHEN west < -180 OR east > 180 THEN 'boundary.coordinates: a longitude is not between -180 and 180'
+        WHEN EXISTS (SELECT FROM ring WHERE jsonb_array_length(positions) < 4)
+            THEN 'boundary.coordinates: a ring has at least 4 positions'
+        WHEN EXISTS (SELECT FROM ring WHERE (positions -> 0 -> 0, positions -> 0 -> 1)
+                                            IS DISTINCT FROM (positions -> -1 -> 0, positions -> -1 -> 1))
+            THEN 'boundary.coordinates: a ring is open: its last position is not its first'
+        WHEN north - south > 90 THEN 'boundary: is taller than 90 degrees of latitude'
+        WHEN east - west > 180 AND 360 - (b.east_half_west - b.west_half_east) > 180
+            THEN 'boundary: is wider than 180 degrees of longitude'
+        END, south, north, b.west, b.east, b.east_half_west, b.west_half_east
+    INTO bad, NEW.min_latitude, NEW.max_latitude, west, east, east_half_west, west_half_east
+    FROM box b;
+    IF bad IS NOT NULL THEN
+        RAISE EXCEPTION '%', bad USING ERRCODE = 'check_violation';
+    END IF;
+    -- A fence that is at most half the world wide and has both signs far apart lies across the antimeridian.
+    NEW.min_longitude := CASE WHEN east - west > 180 THEN east_half_west ELSE west END;
+    NEW.max_longitude := CASE WHEN east - west > 180 THEN west_half_east ELSE east END;
+    RETURN NEW;
+END $$;
+REVOKE ALL ON FUNCTION check_geofence_shape FROM PUBLIC;
+CREATE TRIGGER check_shape BEFORE INSERT OR UPDATE ON geofences
+    FOR EACH ROW EXECUTE FUNCTION check_geofence_shape();
+"""
+
+# Whoever changes a fence, by whatever statement: workers see another version. A fence that is no longer evaluated
+# holds nobody inside, and nothing open.
+_VERSIONS = """
+CREATE FUNCTION note_geofence_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    changed uuid[];
+    ended uuid[] := '{}';
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        changed := ARRAY(SELECT DISTINCT tenant_id FROM written);
+    ELSIF TG_OP = 'DELETE' THEN
+        changed := ARRAY(SELECT DISTINCT tenant_id FROM erased);
+        ended := ARRAY(SELECT id FROM erased);
+    ELSE
+        changed := ARRAY(
+            SELECT DISTINCT t FROM written w JOIN erased e USING (id), unnest(ARRAY[w.tenant_id, e.tenant_id]) AS t
+            WHERE (w.tenant_id, w.name, w.kind, w.boundary, w.center_latitude, w.center_longitude, w.radius_m,
+                   w.alert_on_entry, w.alert_on_exit, w.alert_recipients, w.confirm_fixes, w.exit_distance_m,
+                   w.dwell_s, w.is_active, w.deleted_at)
+               IS DISTINCT FROM
+                  (e.tenant_id, e.name, e.kind, e.boundary, e.center_latitude, e.center_longitude, e.radius_m,
+                   e.alert_on_entry, e.alert_on_exit, e.alert_recipients, e.confirm_fixes, e.exit_distance_m,
+                   e.dwell_s, e.is_active, e.deleted_at)
+        );
+        ended := ARRAY(SELECT id FROM written WHERE NOT is_active OR deleted_at IS NOT NULL OR problem IS NOT NULL);
+    END IF;
+    INSERT INTO geofence_versions AS v (tenant_id) SELECT t FROM unnest(changed) AS t ORDER BY t
+    ON CONFLICT (tenant_id) DO UPDATE SET version = gen_random_uuid();
+    IF ended <> '{}' THEN
+        DELETE FROM geofence_presence WHERE geofence_id = ANY(ended);
+        UPDATE alerts SET resolved_at = greatest(opened_at, now())
+        WHERE resolved_at IS NULL AND kind IN ('geofence_entry', 'geofence_exit')
+          AND details ->> 'geofence_id' = ANY(CAST(ended AS text[]))
+          AND tenant_id IN (SELECT tenant_id FROM geofences WHERE id = ANY(ended) UNION SELECT unnest(changed));
+    END IF;
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION note_geofence_change FROM PUBLIC;
+CREATE TRIGGER note_insert AFTER INSERT ON geofences REFERENCING NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION note_geofence_change();
+CREATE TRIGGER note_update AFTER UPDATE ON geofences REFERENCING NEW TABLE AS written OLD TABLE AS erased
+    FOR EACH STATEMENT EXECUTE FUNCTION note_geofence_change();
+CREATE TRIGGER note_delete AFTER DELETE ON geofences REFERENCING OLD TABLE AS erased
+    FOR EACH STATEMENT EXECUTE FUNCTION note_geofence_change();
+"""
 
 
 def upgrade() -> None:
@@ -47,6 +205,8 @@ def upgrade() -> None:
         );
         CREATE UNIQUE INDEX uq_geofences_name ON geofences (tenant_id, name) WHERE deleted_at IS NULL;
         COMMENT ON COLUMN geofences.boundary IS 'A GeoJSON geometry, Polygon or MultiPolygon: longitude, latitude.';
+        COMMENT ON COLUMN geofences.min_longitude IS
+            'Of the bounding box, computed; greater than max_longitude where the fence crosses the antimeridian.';
         COMMENT ON COLUMN geofences.problem IS 'Why the fence is not evaluated; NULL where it is.';
         COMMENT ON COLUMN geofences.alert_recipients IS 'personal: drop key';
 
@@ -65,6 +225,8 @@ def upgrade() -> None:
             dwelled_at timestamptz,
             pending_at timestamptz,
             pending_fixes smallint NOT NULL DEFAULT 0,
+            pending_latitude double precision,
+            pending_longitude double precision,
             PRIMARY KEY (vehicle_id, geofence_id),
             FOREIGN KEY (tenant_id, vehicle_id) REFERENCES vehicles (tenant_id, id) ON DELETE CASCADE,
             FOREIGN KEY (tenant_id, geofence_id) REFERENCES geofences (tenant_id, id) ON DELETE CASCADE
@@ -100,3 +262,34 @@ def upgrade() -> None:
     grant("geofence_versions", worker="SELECT, INSERT, UPDATE", app="SELECT")
     grant("geofence_presence", worker=_CRUD, app="SELECT")
     grant("geofence_events", worker="SELECT, INSERT", app="SELECT")
+    execute(_SHAPE)
+    execute(_VERSIONS)
+    if has_extension("postgis"):
+        _add_geography()
+
+
+def _add_geography() -> None:
+    """Let other applications search places with PostGIS; jobs do without, and give the same answers."""
+    schema = op.get_bind().exec_driver_sql(
+        "SELECT quote_ident(nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+        " WHERE extname = 'postgis'"
+    )
+    gis = schema.scalar_one()
+    point = f"CAST({gis}.ST_SetSRID({gis}.ST_MakePoint(longitude, latitude), 4326) AS {gis}.geography)"
+    center = f"{gis}.ST_SetSRID({gis}.ST_MakePoint(center_longitude, center_latitude), 4326)"
+    columns = {
+        ("vehicle_positions", "location"): point,
+        ("facilities", "location"): point,
+        ("geofence_events", "location"): point,
+        ("geofences", "area"): f"""
+            CASE kind WHEN 'polygon' THEN CAST({gis}.ST_GeomFromGeoJSON(boundary) AS {gis}.geography)
+            ELSE {gis}.ST_Buffer(CAST({center} AS {gis}.geography), radius_m) END
+        """,
+    }
+    for (table, column), expression in columns.items():
+        execute(
+            f"""
+            ALTER TABLE {table} ADD COLUMN {column} {gis}.geography GENERATED ALWAYS AS ({expression}) STORED;
+            CREATE INDEX ix_{table}_{column} ON {table} USING gist ({column});
+            """
+        )

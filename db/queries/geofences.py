@@ -1,0 +1,359 @@
+"""Every statement about fences: what they are, which vehicles are inside, and what that led to."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.expression import bindparam
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A fence as its tenant drew it; of `boundary` and the circle's three one is there."""
+
+    id: UUID
+    name: str
+    kind: str
+    boundary: dict[str, Any] | None
+    center_latitude: float | None
+    center_longitude: float | None
+    radius_m: float | None
+    alert_on_entry: bool
+    alert_on_exit: bool
+    alert_recipients: list[str]
+    confirm_fixes: int
+    exit_distance_m: float
+    dwell_s: int | None
+    problem: str | None
+
+
+_VERSION = text("SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id()")
+
+
+def read_version(connection: Connection) -> UUID | None:
+    """Return what changes with every change of the tenant's fences; None where it never had any."""
+    version: UUID | None = connection.execute(_VERSION).scalar_one_or_none()
+    return version
+
+
+_LOAD = text(
+    """
+    SELECT v.version, g.id, g.name, g.kind, g.boundary, g.center_latitude, g.center_longitude, g.radius_m,
+           g.alert_on_entry, g.alert_on_exit, g.alert_recipients, g.confirm_fixes, g.exit_distance_m, g.dwell_s,
+           g.problem
+    FROM geofence_versions v
+    LEFT JOIN geofences g ON g.tenant_id = v.tenant_id AND g.is_active AND g.deleted_at IS NULL
+    WHERE v.tenant_id = app_tenant_id() ORDER BY g.id
+    """
+)
+
+
+def load_fences(connection: Connection) -> tuple[UUID | None, list[Fence]]:
+    """Return the tenant's active fences and the version that they are of, both of one moment."""
+    rows = connection.execute(_LOAD).all()
+    return (rows[0][0] if rows else None), [Fence(*row[1:]) for row in rows if row[1] is not None]
+
+
+_NOTE_PROBLEMS = text(
+    """
+    UPDATE geofences g SET problem = n.problem
+    FROM jsonb_to_recordset(:problems) AS n (id uuid, problem text)
+    WHERE g.id = n.id AND g.problem IS DISTINCT FROM n.problem
+      AND EXISTS (SELECT FROM geofence_versions v WHERE v.tenant_id = g.tenant_id AND v.version = :version)
+    """
+).bindparams(bindparam("problems", type_=JSONB))
+
+
+def note_problems(connection: Connection, version: UUID, problems: dict[UUID, str | None]) -> None:
+    """Write why fences are not evaluated, or that they are again; changes no version."""
+    listed = [{"id": str(fence_id), "problem": problem} for fence_id, problem in problems.items()]
+    connection.execute(_NOTE_PROBLEMS, {"problems": listed, "version": version})
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Up to which fix fences were evaluated for a vehicle; None where they never were."""
+
+    vehicle_id: UUID
+    fences_at: datetime | None
+    version: UUID | None
+
+
+# In the order of their ids, as any other who locks several: nobody waits in a circle.
+_LOCK = text(
+    """
+    SELECT vehicle_id, fences_at, (SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id())
+    FROM vehicle_positions WHERE vehicle_id = ANY(:vehicles) ORDER BY vehicle_id FOR NO KEY UPDATE
+    """
+)
+_PLACE = text(
+    """
+    INSERT INTO vehicle_positions (tenant_id, vehicle_id)
+    SELECT app_tenant_id(), v FROM unnest(CAST(:vehicles AS uuid[])) AS v ORDER BY v
+    ON CONFLICT (vehicle_id) DO NOTHING
+    """
+)
+
+
+def lock_watermarks(connection: Connection, vehicles: Sequence[UUID]) -> list[Watermark]:
+    """Return the watermark of each vehicle, and let nobody else move them until the transaction ends."""
+    found = [Watermark(*row) for row in connection.execute(_LOCK, {"vehicles": list(vehicles)})]
+    if len(found) < len(vehicles):
+        known = {each.vehicle_id for each in found}
+        unknown = [vehicle_id for vehicle_id in vehicles if vehicle_id not in known]
+        connection.execute(_PLACE, {"vehicles": unknown})
+        found += [Watermark(*row) for row in connection.execute(_LOCK, {"vehicles": unknown})]
+    return found
+
+
+_MOVE = text(
+    """
+    UPDATE vehicle_positions p SET fences_at = n.fences_at
+    FROM unnest(CAST(:vehicles AS uuid[]), CAST(:times AS timestamptz[])) AS n (vehicle_id, fences_at)
+    WHERE p.vehicle_id = n.vehicle_id
+    """
+)
+
+
+def move_watermarks(connection: Connection, newest: dict[UUID, datetime]) -> None:
+    """Note up to which fix fences have been evaluated; the rows are locked by `lock_watermarks`."""
+    connection.execute(_MOVE, {"vehicles": list(newest), "times": list(newest.values())})
+
+
+_FORGET_WATERMARKS = text(
+    """
+    UPDATE vehicle_positions p SET fences_at = NULL
+    FROM vehicles v WHERE v.id = p.vehicle_id AND v.connection_id IS NULL AND p.fences_at IS NOT NULL
+    """
+)
+
+
+def forget_watermarks(connection: Connection) -> None:
+    """Forget how far vehicles without a connection were evaluated, while the tenant has no fence at all."""
+    connection.execute(_FORGET_WATERMARKS)
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceRow:
+    """A vehicle that is inside a fence, or not surely outside yet."""
+
+    vehicle_id: UUID
+    geofence_id: UUID
+    entered_at: datetime | None
+    dwelled_at: datetime | None
+    pending_at: datetime | None
+    pending_fixes: int
+    pending_latitude: float | None
+    pending_longitude: float | None
+
+
+_PRESENCE = text(
+    """
+    SELECT vehicle_id, geofence_id, entered_at, dwelled_at, pending_at, pending_fixes, pending_latitude,
+           pending_longitude
+    FROM geofence_presence WHERE vehicle_id = ANY(:vehicles)
+    """
+)
+
+
+def read_presence(connection: Connection, vehicles: Sequence[UUID]) -> list[PresenceRow]:
+    """Return where vehicles are inside, or are about to be."""
+    return [PresenceRow(*row) for row in connection.execute(_PRESENCE, {"vehicles": list(vehicles)})]
+
+
+_HOLD = text("SELECT id FROM geofences WHERE id = ANY(:fences) ORDER BY id FOR KEY SHARE")
+
+
+def hold_fences(connection: Connection, fences: Iterable[UUID]) -> set[UUID]:
+    """Return those of the fences that are still there, and let nobody delete them until the transaction ends."""
+    return set(connection.execute(_HOLD, {"fences": list(fences)}).scalars())
+
+
+_KEEP_PRESENCE = text(
+    """
+    INSERT INTO geofence_presence AS p (tenant_id, vehicle_id, geofence_id, entered_at, dwelled_at, pending_at,
+                                        pending_fixes, pending_latitude, pending_longitude)
+    SELECT app_tenant_id(), n.vehicle_id, n.geofence_id, n.entered_at, n.dwelled_at, n.pending_at, n.pending_fixes,
+           n.pending_latitude, n.pending_longitude
+    FROM jsonb_to_recordset(:rows) AS n (vehicle_id uuid, geofence_id uuid, entered_at timestamptz,
+        dwelled_at timestamptz, pending_at timestamptz, pending_fixes smallint, pending_latitude float8,
+        pending_longitude float8)
+    ORDER BY n.vehicle_id, n.geofence_id
+    ON CONFLICT (vehicle_id, geofence_id) DO UPDATE
+    SET entered_at = excluded.entered_at, dwelled_at = excluded.dwelled_at, pending_at = excluded.pending_at,
+        pending_fixes = excluded.pending_fixes, pending_latitude = excluded.pending_latitude,
+        pending_longitude = excluded.pending_longitude
+    """
+).bindparams(bindparam("rows", type_=JSONB))
+_DROP_PRESENCE = text(
+    """
+    DELETE FROM geofence_presence p
+    USING unnest(CAST(:vehicles AS uuid[]), CAST(:fences AS uuid[])) AS n (vehicle_id, geofence_id)
+    WHERE p.vehicle_id = n.vehicle_id AND p.geofence_id = n.geofence_id
+    """
+)
+
+
+def keep_presence(connection: Connection, rows: Iterable[PresenceRow]) -> None:
+    """Write where vehicles are inside now."""
+    listed = [
+        {
+            "vehicle_id": str(row.vehicle_id),
+            "geofence_id": str(row.geofence_id),
+            "entered_at": _iso(row.entered_at),
+            "dwelled_at": _iso(row.dwelled_at),
+            "pending_at": _iso(row.pending_at),
+            "pending_fixes": row.pending_fixes,
+            "pending_latitude": row.pending_latitude,
+            "pending_longitude": row.pending_longitude,
+        }
+        for row in rows
+    ]
+    connection.execute(_KEEP_PRESENCE, {"rows": listed})
+
+
+def drop_presence(connection: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> None:
+    """Forget pairs of vehicle and fence."""
+    values = {"vehicles": [pair[0] for pair in pairs], "fences": [pair[1] for pair in pairs]}
+    connection.execute(_DROP_PRESENCE, values)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A vehicle came into a fence, left it, or has stayed for long; `kind` is `entry`, `exit` or `dwell`."""
+
+    vehicle_id: UUID
+    geofence_id: UUID
+    time: datetime
+    kind: str
+    latitude: float
+    longitude: float
+
+
+_ADD_EVENTS = text(
+    """
+    INSERT INTO geofence_events (tenant_id, vehicle_id, geofence_id, time, kind, latitude, longitude)
+    SELECT app_tenant_id(), n.vehicle_id, n.geofence_id, n.time, n.kind, n.latitude, n.longitude
+    FROM jsonb_to_recordset(:events) AS n
+        (vehicle_id uuid, geofence_id uuid, time timestamptz, kind text, latitude float8, longitude float8)
+    ORDER BY n.vehicle_id, n.geofence_id, n.time, n.kind
+    ON CONFLICT (vehicle_id, geofence_id, time, kind) DO NOTHING
+    RETURNING vehicle_id, geofence_id, time, kind, latitude, longitude
+    """
+).bindparams(bindparam("events", type_=JSONB))
+
+
+def add_events(connection: Connection, events: Iterable[Event]) -> list[Event]:
+    """Write events; return those that are new."""
+    listed = [
+        {
+            "vehicle_id": str(event.vehicle_id),
+            "geofence_id": str(event.geofence_id),
+            "time": event.time.isoformat(),
+            "kind": event.kind,
+            "latitude": event.latitude,
+            "longitude": event.longitude,
+        }
+        for event in events
+    ]
+    return [Event(*row) for row in connection.execute(_ADD_EVENTS, {"events": listed})]
+
+
+@dataclass(frozen=True, slots=True)
+class FenceAlert:
+    """An alert of a crossing; `kind` is `geofence_entry` or `geofence_exit`. None is still open."""
+
+    kind: str
+    vehicle_id: UUID
+    geofence_id: UUID
+    opened_at: datetime
+    resolved_at: datetime | None
+
+    @property
+    def subject(self) -> str:
+        """What it is about: one is open at a time."""
+        return f"geofence:{self.geofence_id}:vehicle:{self.vehicle_id}"
+
+
+_RESOLVE_ALERTS = text(
+    """
+    UPDATE alerts a SET resolved_at = greatest(a.opened_at, n.at)
+    FROM jsonb_to_recordset(:alerts) AS n (kind text, subject text, at timestamptz)
+    WHERE a.tenant_id = app_tenant_id() AND a.kind = n.kind AND a.subject = n.subject AND a.resolved_at IS NULL
+    """
+).bindparams(bindparam("alerts", type_=JSONB))
+_OPEN_ALERTS = text(
+    """
+    INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, recipients, opened_at,
+                        resolved_at)
+    SELECT app_tenant_id(), n.kind, 'medium', n.vehicle_id, n.subject,
+           format(CASE n.kind WHEN 'geofence_entry' THEN '%s entered %s' ELSE '%s left %s' END, v.name, g.name),
+           jsonb_build_object('geofence_id', g.id, 'geofence', g.name, 'time', n.opened_at),
+           g.alert_recipients, n.opened_at, n.resolved_at
+    FROM jsonb_to_recordset(:alerts) AS n
+        (kind text, vehicle_id uuid, geofence_id uuid, subject text, opened_at timestamptz, resolved_at timestamptz)
+    JOIN vehicles v ON v.id = n.vehicle_id JOIN geofences g ON g.id = n.geofence_id
+    ORDER BY n.subject, n.opened_at, n.kind
+    ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
+    """
+).bindparams(bindparam("alerts", type_=JSONB))
+
+
+def resolve_alerts(connection: Connection, alerts: Iterable[tuple[str, str, datetime]]) -> None:
+    """Resolve what is open of a kind and subject, at an instant."""
+    listed = [{"kind": kind, "subject": subject, "at": at.isoformat()} for kind, subject, at in alerts]
+    connection.execute(_RESOLVE_ALERTS, {"alerts": listed})
+
+
+def add_alerts(connection: Connection, alerts: Iterable[FenceAlert]) -> None:
+    """Write alerts; where one of a kind and subject is open already, it stays the one."""
+    listed = [
+        {
+            "kind": alert.kind,
+            "vehicle_id": str(alert.vehicle_id),
+            "geofence_id": str(alert.geofence_id),
+            "subject": alert.subject,
+            "opened_at": alert.opened_at.isoformat(),
+            "resolved_at": _iso(alert.resolved_at),
+        }
+        for alert in alerts
+    ]
+    connection.execute(_OPEN_ALERTS, {"alerts": listed})
+
+
+# Of each vehicle the oldest first, by its own key: whoever has much to catch up keeps nobody waiting.
+_UNCONNECTED = text(
+    """
+    SELECT v.id, t.time, t.latitude, t.longitude
+    FROM vehicles v
+    LEFT JOIN vehicle_positions p ON p.vehicle_id = v.id
+    CROSS JOIN LATERAL (
+        SELECT time, latitude, longitude FROM telemetry
+        WHERE vehicle_id = v.id AND time > coalesce(p.fences_at, :since) AND time <= :now AND latitude IS NOT NULL
+        ORDER BY time LIMIT :each
+    ) t
+    WHERE v.tenant_id = app_tenant_id() AND v.connection_id IS NULL AND v.deleted_at IS NULL
+    LIMIT :most
+    """
+)
+
+
+def read_unconnected(
+    connection: Connection, now: datetime, first: timedelta, *, each: int, most: int
+) -> list[tuple[UUID, datetime, float, float]]:
+    """Return fixes that no fence has seen yet, of vehicles without a connection: other applications stored them.
+
+    Args:
+        first: how far back to begin with a vehicle that was never evaluated.
+        each: at most so many of a vehicle; `most` of all together.
+    """
+    values = {"now": now, "since": now - first, "each": each, "most": most}
+    return [(row[0], row[1], row[2], row[3]) for row in connection.execute(_UNCONNECTED, values)]

@@ -1,0 +1,1 @@
+"""Fences: what shape they have, which fixes they cover, and what follows from it."""

@@ -1,0 +1,40 @@
+"""Alerts of crossings: an entry's is open while the vehicle is inside, an exit's until it comes back."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from db.queries import geofences as queries
+from db.queries.geofences import Event, FenceAlert
+from jobs.telematics.geofences.index import FenceIndex
+
+ANNOUNCED_FOR = timedelta(minutes=15)
+"""How old a crossing may be to be worth an alert: late fixes page nobody."""
+
+_OPPOSITE = {"entry": "exit", "exit": "entry"}
+
+
+def announce(connection: Connection, index: FenceIndex, events: Sequence[Event], now: datetime) -> None:
+    """Resolve what new events end, and open what their fences ask for."""
+    resolved: dict[tuple[str, str], datetime] = {}
+    written: list[FenceAlert] = []
+    open_here: dict[tuple[str, str], int] = {}
+    for event in sorted(events, key=lambda event: event.time):
+        if event.kind not in _OPPOSITE:
+            continue
+        alert = FenceAlert(f"geofence_{event.kind}", event.vehicle_id, event.geofence_id, event.time, None)
+        ended = (f"geofence_{_OPPOSITE[event.kind]}", alert.subject)
+        resolved.setdefault(ended, event.time)
+        if (number := open_here.pop(ended, None)) is not None:
+            written[number] = replace(written[number], resolved_at=event.time)
+        fence = index.fences[index.places[event.geofence_id]]
+        wanted = fence.alert_on_entry if event.kind == "entry" else fence.alert_on_exit
+        if wanted and event.time >= now - ANNOUNCED_FOR:
+            open_here[alert.kind, alert.subject] = len(written)
+            written.append(alert)
+    if resolved:
+        queries.resolve_alerts(connection, [(kind, subject, at) for (kind, subject), at in resolved.items()])
+    if written:
+        queries.add_alerts(connection, written)

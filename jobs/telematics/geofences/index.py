@@ -1,0 +1,198 @@
+"""The fences of a tenant, ready to be asked which of them cover a page's fixes; all of both at once."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely import Polygon, STRtree
+
+from db.queries.geofences import Fence
+from jobs.telematics.geofences.fixes import Fixes, Floats, Ints
+from jobs.telematics.geofences.shapes import EARTH_RADIUS_M, Circle, ShapeError, boxes_around, read_boundary
+
+NEAR, INSIDE = 1, 2
+"""Where a fix is: covered, edge included; or outside, but no further away than the fence's `exit_distance_m`."""
+
+_ROUNDING_M = 1e-6  # on the circle is inside
+_PAIRS_AT_ONCE = 1_000_000
+_EDGES_AT_ONCE = 500_000
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Fixes that follow each other on one side of a fence, from `starts` to before `stops`; by owner, fence, time.
+
+    What is in no run is outside.
+    """
+
+    owners: Ints
+    fences: Ints
+    starts: Ints
+    stops: Ints
+    sides: Ints
+
+
+class FenceIndex:
+    """The fences of one version, those with a problem left out. Immutable, shared by a process's threads."""
+
+    def __init__(self, version: UUID | None, fences: Sequence[Fence]) -> None:
+        self.version = version
+        self.problems: dict[UUID, str | None] = {}
+        """Of each fence why it is not evaluated, None where it is; only what differs from what is stored."""
+        self.fences: list[Fence] = []
+        self.positions = 0
+        """How many corners all fences have: what the index costs to keep."""
+        self._lock = threading.Lock()  # a prepared geometry finishes itself at its first use
+        self._parts: list[Polygon | None] = []
+        self._circles: list[tuple[float, float, float]] = []
+        self._fence_of: list[int] = []
+        boxes: list[Polygon] = []
+        for fence in fences:
+            problem = None
+            try:
+                self._add(fence, boxes)
+            except ShapeError as error:
+                problem = str(error)
+            if problem != fence.problem:
+                self.problems[fence.id] = problem
+        self.places = {fence.id: number for number, fence in enumerate(self.fences)}
+        self._entries = np.array(self._fence_of, dtype=np.int64)
+        self._shapes = np.array(self._parts, dtype=object)
+        self._is_circle = np.array([part is None for part in self._parts], dtype=bool)
+        self._rounds = np.array(self._circles, dtype=np.float64).reshape(-1, 3)
+        self._margins = np.array([fence.exit_distance_m for fence in self.fences], dtype=np.float64)
+        shapely.prepare(self._shapes)
+        self._tree = STRtree(boxes)
+
+    def _add(self, fence: Fence, boxes: list[Polygon]) -> None:
+        if fence.kind == "circle":
+            circle = Circle(fence.center_latitude or 0.0, fence.center_longitude or 0.0, fence.radius_m or 0.0)
+            point = (circle.longitude, circle.latitude, circle.longitude, circle.latitude)
+            added = boxes_around(point, circle.radius_m + fence.exit_distance_m)
+            parts: list[Polygon | None] = [None] * len(added)
+            self.positions += 1
+        else:
+            added, parts, circle = [], [], Circle(0.0, 0.0, 1.0)
+            for part in read_boundary(fence.boundary):
+                around = boxes_around(part.bounds, fence.exit_distance_m) if fence.exit_distance_m else [part.bounds]
+                added += around
+                parts += [part] * len(around)
+                self.positions += int(shapely.get_num_coordinates(part))
+        boxes += [shapely.box(*box) for box in added]
+        self._parts += parts
+        self._circles += [(circle.latitude, circle.longitude, circle.radius_m)] * len(added)
+        self._fence_of += [len(self.fences)] * len(added)
+        self.fences.append(replace(fence, boundary=None))
+
+    def runs(self, fixes: Fixes) -> Runs:
+        """Return which fixes are inside of which fences, or near those that ask for it."""
+        step = max(64, _PAIRS_AT_ONCE // max(len(self._entries), 1))
+        pieces = [self._chunk(fixes, start, min(start + step, fixes.count)) for start in range(0, fixes.count, step)]
+        owners, fences, starts, stops, sides = (
+            np.concatenate([piece[column] for piece in pieces]) if pieces else np.empty(0, dtype=np.int64)
+            for column in range(5)
+        )
+        order = np.lexsort((starts, fences, owners))
+        return Runs(owners[order], fences[order], starts[order], stops[order], sides[order])
+
+    def _chunk(self, fixes: Fixes, start: int, stop: int) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+        point, fence, side = self._hits(fixes.latitudes[start:stop], fixes.longitudes[start:stop])
+        order = np.lexsort((-side, point, fence))
+        point, fence, side = point[order] + start, fence[order], side[order]
+        is_first = np.ones(len(point), dtype=bool)  # several parts of a fence may tell of one fix
+        is_first[1:] = (point[1:] != point[:-1]) | (fence[1:] != fence[:-1])
+        point, fence, side = point[is_first], fence[is_first], side[is_first]
+        owner = fixes.owners[point]
+        begins = np.ones(len(point), dtype=bool)
+        begins[1:] = (
+            (fence[1:] != fence[:-1])
+            | (owner[1:] != owner[:-1])
+            | (point[1:] != point[:-1] + 1)
+            | (side[1:] != side[:-1])
+        )
+        first = np.flatnonzero(begins)
+        last = np.append(first, len(point))[1:] - 1
+        return owner[first], fence[first], point[first], point[last] + 1, side[first]
+
+    def _hits(self, latitudes: Floats, longitudes: Floats) -> tuple[Ints, Ints, Ints]:
+        """Return fix, fence and side of every pair that is not outside."""
+        numbers = np.arange(len(latitudes))
+        on_seam = np.flatnonzero(np.abs(longitudes) == 180)  # one meridian, two names
+        numbers = np.concatenate((numbers, on_seam))
+        latitudes, longitudes = latitudes[numbers], longitudes[numbers].copy()
+        longitudes[len(longitudes) - len(on_seam) :] *= -1
+        with self._lock:
+            candidate, entry = self._tree.query(shapely.points(longitudes, latitudes))
+            side = np.zeros(len(candidate), dtype=np.int64)
+            is_circle = self._is_circle[entry]
+            if is_circle.any():
+                rows = np.flatnonzero(is_circle)
+                side[rows] = self._sides_of_circles(
+                    latitudes[candidate[rows]], longitudes[candidate[rows]], entry[rows]
+                )
+            rows = np.flatnonzero(~is_circle)
+            covered = shapely.intersects_xy(
+                self._shapes[entry[rows]], longitudes[candidate[rows]], latitudes[candidate[rows]]
+            )
+            side[rows[covered]] = INSIDE
+        rest = rows[~covered]
+        rest = rest[self._margins[self._entries[entry[rest]]] > 0]
+        if len(rest):
+            near = self._near(latitudes[candidate[rest]], longitudes[candidate[rest]], entry[rest])
+            side[rest[near]] = NEAR
+        is_hit = side > 0
+        return numbers[candidate[is_hit]], self._entries[entry[is_hit]], side[is_hit]
+
+    def _sides_of_circles(self, latitudes: Floats, longitudes: Floats, entry: Ints) -> Ints:
+        circles = self._rounds[entry]
+        away_m = great_circle_m(latitudes, longitudes, circles[:, 0], circles[:, 1]) - circles[:, 2]
+        near = np.where(away_m <= self._margins[self._entries[entry]], NEAR, 0)
+        return np.where(away_m <= _ROUNDING_M, INSIDE, near)
+
+    def _near(self, latitudes: Floats, longitudes: Floats, entry: Ints) -> NDArray[np.bool_]:
+        """Tell which fixes are no further from a polygon's edge than its fence asks for."""
+        is_near = np.zeros(len(entry), dtype=bool)
+        for number in np.unique(entry):
+            rows = np.flatnonzero(entry == number)
+            away_m = distance_m(self._shapes[number], latitudes[rows], longitudes[rows])
+            is_near[rows] = away_m <= self._margins[self._entries[number]]
+        return is_near
+
+
+def great_circle_m(latitude: Floats, longitude: Floats, other_latitude: Floats, other_longitude: Floats) -> Floats:
+    """Return distances on the mean sphere, by the haversine."""
+    here, there = np.radians(latitude), np.radians(other_latitude)
+    turn = np.radians(longitude - other_longitude)
+    half = np.sin((here - there) / 2) ** 2 + np.cos(here) * np.cos(there) * np.sin(turn / 2) ** 2
+    distances: Floats = 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+    return distances
+
+
+def distance_m(polygon: Polygon, latitudes: Floats, longitudes: Floats) -> Floats:
+    """Return how far positions are from a polygon's edges, each on a plane that touches the earth where it is.
+
+    Right to a part in a thousand within the 10 km that a fence may ask for, outside of the polar regions.
+    """
+    rings = [np.asarray(ring.coords) for ring in (polygon.exterior, *polygon.interiors)]
+    start = np.concatenate([ring[:-1] for ring in rings])
+    stop = np.concatenate([ring[1:] for ring in rings])
+    middle = (polygon.bounds[0] + polygon.bounds[2]) / 2
+    longitudes = longitudes + 360 * np.round((middle - longitudes) / 360)
+    found = np.empty(len(latitudes))
+    step = max(1, _EDGES_AT_ONCE // len(start))
+    for first in range(0, len(latitudes), step):
+        here = slice(first, first + step)
+        scale = np.radians(1.0) * EARTH_RADIUS_M
+        narrow = np.cos(np.radians(latitudes[here]))[:, None] * scale
+        ax = (start[:, 0] - longitudes[here, None]) * narrow
+        ay = (start[:, 1] - latitudes[here, None]) * scale
+        dx = (stop[:, 0] - start[:, 0]) * narrow
+        dy = np.broadcast_to((stop[:, 1] - start[:, 1]) * scale, dx.shape)
+        length = dx * dx + dy * dy
+        along = np.clip(np.divide(-(ax * dx + ay * dy), length, out=np.zeros_like(length), where=length > 0), 0, 1)
+        found[here] = np.sqrt(((ax + along * dx) ** 2 + (ay + along * dy) ** 2).min(axis=1))
+    return found

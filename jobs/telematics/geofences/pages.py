@@ -1,0 +1,181 @@
+"""Fences in a page's two steps: which fixes are where, found beforehand; then what follows, in its transaction."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Connection
+
+from db.queries import geofences as queries
+from db.queries.geofences import Event, PresenceRow
+from db.timeseries.staging import micros
+from jobs.outcomes import Counts
+from jobs.telematics.geofences import alerts
+from jobs.telematics.geofences.cache import find_index, load_index
+from jobs.telematics.geofences.fixes import Fixes, instant, of_points
+from jobs.telematics.geofences.index import INSIDE, FenceIndex, Runs
+from jobs.telematics.geofences.transitions import OUT, OUTSIDE, Crossing, Presence, Run, follow
+
+
+@dataclass(frozen=True)
+class Located:
+    """A page's fixes and where they are, by one version of the tenant's fences."""
+
+    index: FenceIndex
+    fixes: Fixes
+    runs: Runs
+
+
+def locate(connection: Connection, tenant_id: UUID, points: Sequence[bytes]) -> Located | None:
+    """Find which of a page's packed points are inside of which fences; None where the tenant has none to ask."""
+    index = find_index(connection, tenant_id)
+    if not index.fences or not points:
+        return None
+    fixes = of_points(points)
+    return Located(index, fixes, index.runs(fixes)) if fixes.count else None
+
+
+def cross(connection: Connection, tenant_id: UUID, located: Located, now: datetime) -> Counts:
+    """Write what a page's fixes mean for the tenant's fences; its points are stored, its positions not yet.
+
+    A vehicle's fixes up to its watermark were evaluated, or came late. Fences that have changed since the page was
+    located are asked again.
+    """
+    fixes, index, runs = located.fixes, located.index, located.runs
+    watermarks = queries.lock_watermarks(connection, fixes.vehicles)
+    if watermarks[0].version != index.version:
+        index = load_index(connection, tenant_id)
+        runs = index.runs(fixes)
+    begins = _begins(fixes, {mark.vehicle_id: mark.fences_at for mark in watermarks})
+    ends = fixes.starts[1:]
+    moved = [number for number in range(len(fixes.vehicles)) if begins[number] < ends[number]]
+    if not moved:
+        return {}
+    known = queries.read_presence(connection, [fixes.vehicles[number] for number in moved])
+    outcome = _follow_all(index, fixes, runs, begins, known)
+    counts = _write(connection, outcome, now)
+    newest = {fixes.vehicles[number]: instant(fixes.times_us[ends[number] - 1]) for number in moved}
+    queries.move_watermarks(connection, newest)
+    return counts
+
+
+def _begins(fixes: Fixes, fences_at: dict[UUID, datetime | None]) -> list[int]:
+    """Return the first fix of each vehicle that is newer than its watermark."""
+    begins = [int(start) for start in fixes.starts[:-1]]
+    for number, vehicle_id in enumerate(fixes.vehicles):
+        at = fences_at.get(vehicle_id)
+        if at is not None:
+            own = fixes.times_us[begins[number] : fixes.starts[number + 1]]
+            begins[number] += int(np.searchsorted(own, micros(at), side="right"))
+    return begins
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a page leads to."""
+
+    events: list[Event]
+    kept: list[PresenceRow]
+    dropped: list[tuple[UUID, UUID]]
+    index: FenceIndex
+
+
+def _follow_all(
+    index: FenceIndex, fixes: Fixes, runs: Runs, begins: list[int], known: Sequence[PresenceRow]
+) -> Outcome:
+    outcome = Outcome([], [], [], index)
+    numbers = {vehicle_id: number for number, vehicle_id in enumerate(fixes.vehicles)}
+    presences: dict[tuple[int, int], PresenceRow] = {}
+    for row in known:
+        place = index.places.get(row.geofence_id)
+        if place is None:  # the fence is gone, and with it what was inside
+            outcome.dropped.append((row.vehicle_id, row.geofence_id))
+        else:
+            presences[numbers[row.vehicle_id], place] = row
+    for pair, pieces in _pairs(runs, begins, presences):
+        row = presences.get(pair)
+        before = OUT if row is None else _presence(row)
+        whole = _fill(pieces, begins[pair[0]], int(fixes.starts[pair[0] + 1]))
+        after, crossings = follow(index.fences[pair[1]], before, whole, fixes)
+        vehicle_id, fence_id = fixes.vehicles[pair[0]], index.fences[pair[1]].id
+        outcome.events.extend(_event(vehicle_id, fence_id, crossing) for crossing in crossings)
+        if after == before:
+            continue
+        if after == OUT:
+            if row is not None:
+                outcome.dropped.append((vehicle_id, fence_id))
+        else:
+            outcome.kept.append(_row(vehicle_id, fence_id, after))
+    return outcome
+
+
+def _pairs(
+    runs: Runs, begins: list[int], presences: dict[tuple[int, int], PresenceRow]
+) -> Iterator[tuple[tuple[int, int], list[Run]]]:
+    """Yield every pair of vehicle and fence that has a run or a presence, with the runs that are not too late."""
+    found: dict[tuple[int, int], list[Run]] = {pair: [] for pair in presences}
+    columns = (runs.owners, runs.fences, runs.starts, runs.stops, runs.sides)
+    for owner, fence, start, stop, side in zip(*(column.tolist() for column in columns), strict=True):
+        if stop > begins[owner]:
+            run = Run(max(start, begins[owner]), stop, side)
+            found.setdefault((owner, fence), []).append(run)
+    for pair, pieces in found.items():
+        if pair in presences or any(run.side == INSIDE for run in pieces):
+            yield pair, pieces
+
+
+def _fill(pieces: list[Run], begin: int, end: int) -> list[Run]:
+    """Put the fixes outside between the others."""
+    whole: list[Run] = []
+    for run in (*pieces, Run(end, end, OUTSIDE)):
+        if begin < run.start:
+            whole.append(Run(begin, run.start, OUTSIDE))
+        if run.start < run.stop:
+            whole.append(run)
+        begin = run.stop
+    return whole
+
+
+def _write(connection: Connection, outcome: Outcome, now: datetime) -> Counts:
+    touched = {event.geofence_id for event in outcome.events} | {row.geofence_id for row in outcome.kept}
+    there = queries.hold_fences(connection, touched) if touched else set()
+    new: list[Event] = []
+    if events := [event for event in outcome.events if event.geofence_id in there]:
+        new = queries.add_events(connection, events)
+        alerts.announce(connection, outcome.index, new, now)
+    if kept := [row for row in outcome.kept if row.geofence_id in there]:
+        queries.keep_presence(connection, kept)
+    if outcome.dropped:
+        queries.drop_presence(connection, outcome.dropped)
+    return {"geofence_events": len(new)}
+
+
+def _event(vehicle_id: UUID, fence_id: UUID, crossing: Crossing) -> Event:
+    time_us, kind, latitude, longitude = crossing
+    return Event(vehicle_id, fence_id, instant(time_us), kind, latitude, longitude)
+
+
+def _presence(row: PresenceRow) -> Presence:
+    return Presence(
+        None if row.entered_at is None else micros(row.entered_at),
+        None if row.dwelled_at is None else micros(row.dwelled_at),
+        None if row.pending_at is None else micros(row.pending_at),
+        row.pending_fixes,
+        row.pending_latitude,
+        row.pending_longitude,
+    )
+
+
+def _row(vehicle_id: UUID, fence_id: UUID, presence: Presence) -> PresenceRow:
+    return PresenceRow(
+        vehicle_id,
+        fence_id,
+        None if presence.entered_us is None else instant(presence.entered_us),
+        None if presence.dwelled_us is None else instant(presence.dwelled_us),
+        None if presence.pending_us is None else instant(presence.pending_us),
+        presence.pending_fixes,
+        presence.pending_latitude,
+        presence.pending_longitude,
+    )
