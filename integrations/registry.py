@@ -8,8 +8,13 @@ from urllib.parse import urlsplit
 from integrations.errors import CredentialsRejected, PermanentError
 from integrations.http import HttpSession, HttpSettings
 from integrations.samsara import ORIGINS as SAMSARA_ORIGINS
-from integrations.samsara import Samsara
+from integrations.samsara import Samsara, SamsaraWebhooks
+from integrations.smartcar import ORIGINS as SMARTCAR_ORIGINS
+from integrations.smartcar import Smartcar, SmartcarWebhooks
+from integrations.smartcar import exchange as smartcar_exchange
+from integrations.smartcar import renew as smartcar_renew
 from integrations.telematics import TelematicsProvider
+from integrations.traccar import Traccar
 from integrations.webhooks import Webhooks
 
 Credentials = Mapping[str, str]
@@ -25,7 +30,9 @@ class Provider(NamedTuple):
 
     `origins` are its own, the first is the default; a provider that everybody hosts for themselves has none.
     `credentials` are what an operator is asked for. `renew` exchanges credentials that run out for new ones; `exchange`
-    makes the first from a code that the owner's consent gave. `webhooks` is how it pushes, None where it does not.
+    makes the first from a code that the owner's consent gave. Both say in ISO 8601 when the access ends,
+    `access_expires_at`, and when only the owner can give it again, `refresh_expires_at`, where that is known.
+    `webhooks` is how it pushes, None where it does not.
     """
 
     origins: tuple[str, ...]
@@ -37,7 +44,20 @@ class Provider(NamedTuple):
 
 
 PROVIDERS: dict[str, Provider] = {
-    "samsara": Provider(SAMSARA_ORIGINS, lambda http, keys, url, _: Samsara(http, _key(keys, "token"), url)),
+    "samsara": Provider(
+        SAMSARA_ORIGINS,
+        lambda http, keys, url, _: Samsara(http, _key(keys, "token"), url),
+        webhooks=SamsaraWebhooks(),
+    ),
+    "smartcar": Provider(
+        SMARTCAR_ORIGINS,
+        Smartcar,
+        ("client_id", "client_secret", "redirect_uri", "code"),
+        smartcar_renew,
+        smartcar_exchange,
+        SmartcarWebhooks(),
+    ),
+    "traccar": Provider((), lambda http, keys, url, options: Traccar(http, _key(keys, "token"), url, options)),
 }
 
 
@@ -47,19 +67,30 @@ def open_provider(
     base_url: str | None = None,
     settings: HttpSettings | None = None,
     options: Options | None = None,
+    wait_for_turn: Callable[[], None] | None = None,
 ) -> TelematicsProvider:
     """Return a provider that reads one account; the caller has checked `base_url` and closes it.
 
-    `options` are the connection's settings.
+    `options` are the connection's settings; `wait_for_turn` is called before each request.
 
     Raises:
         PermanentError: no such provider, no base URL where it has no origin of its own, or an option that cannot be.
         CredentialsRejected: a credential is missing.
     """
-    entry = find_provider(provider)
-    if not base_url and not entry.origins:
+    url = where(provider, base_url)
+    return find_provider(provider).open(HttpSession(settings, wait_for_turn), credentials, url, options or {})
+
+
+def where(provider: str, base_url: str | None) -> str:
+    """Return the origin of an account: its connection's base URL, or the provider's default.
+
+    Raises:
+        PermanentError: neither, or no such provider.
+    """
+    origins = find_provider(provider).origins
+    if not base_url and not origins:
         raise PermanentError(f"{provider}: base_url is missing: everybody hosts it themselves")
-    return entry.open(HttpSession(settings), credentials, base_url or entry.origins[0], options or {})
+    return base_url or origins[0]
 
 
 def check_origin(provider: str, base_url: str, allowed_extra_origins: Collection[str] = ()) -> None:
