@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli import connections, devices, doctor, platform, run, runs, schedule, simulate, steer, tenants
+from jobs.cli import alerts, connections, devices, doctor, platform, run, runs, schedule, simulate, steer, tenants
 from jobs.cli.errors import explain
 from jobs.settings import SettingsError, exit_on_bad_settings
 
@@ -48,6 +48,7 @@ for _panel, _commands in _PANELS.items():
         cli.command(rich_help_panel=_panel)(_command)
 for _group_name, _group in (("tenants", tenants), ("connections", connections), ("devices", devices)):
     cli.add_typer(_group.cli, name=_group_name, rich_help_panel="Fleets")
+cli.add_typer(alerts.cli, name="alerts", rich_help_panel="Fleets")
 cli.command(rich_help_panel="Fleets")(simulate.simulate)
 
 
