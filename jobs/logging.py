@@ -6,7 +6,7 @@ import sys
 import structlog
 from structlog.typing import Processor
 
-from jobs.settings import Settings
+from jobs.settings import ReceiverSettings
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -15,7 +15,7 @@ _SHARED: list[Processor] = [
 ]
 
 
-def configure_logging(settings: Settings) -> None:
+def configure_logging(settings: ReceiverSettings) -> None:
     """Send every log line of this process, libraries' included, to standard error in one format."""
     renderer = (
         structlog.processors.JSONRenderer()

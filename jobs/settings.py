@@ -4,7 +4,7 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -32,8 +32,8 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
-class Settings(BaseSettings):
-    """What a process needs to know. Times are in seconds."""
+class ReceiverSettings(BaseSettings):
+    """What the receiver of webhooks needs to know. It faces the internet: it is told of no other role and no Redis."""
 
     model_config = SettingsConfigDict(
         env_prefix="FLEET_", env_file=".env", extra="ignore", hide_input_in_errors=True, frozen=True
@@ -41,6 +41,25 @@ class Settings(BaseSettings):
 
     database_url: DatabaseUrl
     """Tenant work, as role fleet_worker; may go through PgBouncer in transaction mode."""
+    encryption_keys: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list)
+    """Keys of 32 bytes, base64, comma separated: the first encrypts, all decrypt. `fleet-jobs keygen` makes one."""
+    webhook_per_s: int = Field(50, ge=1)
+    """Verified deliveries a second and connection that one receiver keeps; the provider sends the others again."""
+    log_format: Literal["console", "json"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in ("encryption_keys", "provider_origins", "schedule_every"):
+            if isinstance(value := values.get(name), str):
+                values[name] = [part.strip() for part in value.split(",") if part.strip()]
+        return values
+
+
+class Settings(ReceiverSettings):
+    """What every other process needs to know. Times are in seconds."""
+
     system_database_url: DatabaseUrl
     """Ledger, relay, partitions, as role fleet_system; direct, because LISTEN and DETACH need a session."""
     migration_database_url: DatabaseUrl | None = None
@@ -52,10 +71,10 @@ class Settings(BaseSettings):
 
     redis_url: RedisUrl
     redis_key_prefix: str = "fleet:"
-    encryption_keys: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list)
-    """Keys of 32 bytes, base64, comma separated: the first encrypts, all decrypt. `fleet-jobs keygen` makes one."""
     provider_origins: Annotated[list[str], NoDecode] = Field(default_factory=list)
     """Origins besides the providers' own that a connection may name, for a self-hosted or simulated provider."""
+    webhook_origin: str | None = Field(None, pattern=r"^(https?://[^/\s?#@]+)?$")
+    """Where the internet reaches the receiver of webhooks: what `fleet-jobs webhooks url` begins with."""
 
     heartbeat_s: float = Field(2.0, gt=0)
     rescue_after_s: float = Field(8.0, gt=0)
@@ -71,22 +90,15 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path(".fleet")
     """Where the embedded servers keep their data."""
-    log_format: Literal["console", "json"] = "json"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("encryption_keys", "provider_origins", "schedule_every"):
-            if isinstance(value := values.get(name), str):
-                values[name] = [part.strip() for part in value.split(",") if part.strip()]
-        return values
 
     @model_validator(mode="after")
     def _order_of_times(self) -> "Settings":
         if self.rescue_after_s < 3 * self.heartbeat_s:
             raise ValueError("rescue_after_s must be at least three times heartbeat_s")
         return self
+
+
+Kind = TypeVar("Kind", bound=ReceiverSettings)
 
 
 class SettingsError(Exception):
@@ -99,11 +111,24 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: one line per variable that is missing or wrong.
     """
+    return _load(Settings)
+
+
+def load_receiver_settings() -> ReceiverSettings:
+    """Read what the receiver of webhooks needs, from the same places.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    return _load(ReceiverSettings)
+
+
+def _load(kind: type[Kind]) -> Kind:
     secrets_dir = os.environ.get("FLEET_SECRETS_DIR") or None
     if secrets_dir is not None and not Path(secrets_dir).is_dir():
         raise SettingsError("FLEET_SECRETS_DIR: there is no such directory")
     try:
-        return Settings(_secrets_dir=secrets_dir)  # type: ignore[call-arg]
+        return kind(_secrets_dir=secrets_dir)  # type: ignore[call-arg]
     except UnicodeDecodeError:
         raise SettingsError("a file of settings is not UTF-8 text") from None
     except ValidationError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from jobs.settings import Settings, SettingsError, load_settings
+from jobs.settings import Settings, SettingsError, load_receiver_settings, load_settings
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
 LINE = re.compile(r"^(# )?(FLEET_[A-Z_]+)=(.*)$", re.MULTILINE)
@@ -124,6 +124,19 @@ def test_a_directory_of_secrets_that_is_not_there_is_an_error(monkeypatch: pytes
 
     with pytest.raises(SettingsError, match="FLEET_SECRETS_DIR: there is no such directory"):
         load_settings()
+
+
+def test_the_receiver_needs_the_workers_url_only_and_is_told_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = repr(load_receiver_settings())
+    for name in ("FLEET_SYSTEM_DATABASE_URL", "FLEET_REDIS_URL"):
+        monkeypatch.delenv(name)
+
+    assert repr(load_receiver_settings()) == shown
+    assert "system" not in shown
+    assert "redis" not in shown
+    monkeypatch.delenv("FLEET_DATABASE_URL")
+    with pytest.raises(SettingsError, match=r"^FLEET_DATABASE_URL: Field required$"):
+        load_receiver_settings()
 
 
 def test_no_secret_is_shown_by_the_settings() -> None:

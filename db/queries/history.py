@@ -18,6 +18,12 @@ _PURGE = {
             SELECT id FROM rejected_records WHERE updated_at < :now - INTERVAL '30 days'
             LIMIT :batch FOR UPDATE SKIP LOCKED)
     """,
+    # A week: far more than the minutes for which a provider repeats an event, or a scheme believes a signature.
+    "webhook_deliveries": """
+        DELETE FROM webhook_deliveries WHERE (connection_id, event_id) IN (
+            SELECT connection_id, event_id FROM webhook_deliveries WHERE created_at < :now - INTERVAL '7 days'
+            LIMIT :batch FOR UPDATE SKIP LOCKED)
+    """,
 }
 
 

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli import alerts, connections, devices, doctor, platform, run, runs, schedule, simulate, steer, tenants
+from jobs.cli import (
+    alerts,
+    connections,
+    devices,
+    doctor,
+    platform,
+    run,
+    runs,
+    schedule,
+    simulate,
+    steer,
+    tenants,
+    webhooks,
+)
 from jobs.cli.errors import explain
 from jobs.settings import SettingsError, exit_on_bad_settings
 
@@ -50,6 +63,7 @@ for _group_name, _group in (("tenants", tenants), ("connections", connections), 
     cli.add_typer(_group.cli, name=_group_name, rich_help_panel="Fleets")
 cli.add_typer(alerts.cli, name="alerts", rich_help_panel="Fleets")
 cli.command(rich_help_panel="Fleets")(simulate.simulate)
+cli.add_typer(webhooks.cli, name="webhooks", rich_help_panel="Run the platform")
 
 
 def _print_version(wanted: bool) -> None:

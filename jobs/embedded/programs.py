@@ -11,6 +11,8 @@ from jobs.queues import QUEUES, THREADED
 CELERY = (sys.executable, "-m", "celery", "-A", "jobs.app")
 QUIET = ("--without-mingle", "--without-gossip", "-E")
 RELAY, BEAT, FLOWER, SIMULATOR, WORKER = "relay", "beat", "flower", "simulator", "worker-"
+WEBHOOKS = "webhooks"
+_NOT_FOR_THE_RECEIVER = ("FLEET_SYSTEM_", "FLEET_MIGRATION_", "FLEET_ADMIN_", "FLEET_READ_", "FLEET_REDIS_")
 
 
 def command_line(*arguments: str) -> list[str]:
@@ -51,6 +53,12 @@ def relay(environment: Mapping[str, str]) -> Program:
 def beat(environment: Mapping[str, str]) -> Program:
     """Return beat; its scheduler is named in the application's settings."""
     return Program(BEAT, [*CELERY, "beat"], environment)
+
+
+def webhooks(environment: Mapping[str, str], port: int) -> Program:
+    """Return the receiver of webhooks; it faces the internet, so it gets the URL of one tenant's work and no other."""
+    settings = {name: value for name, value in environment.items() if not name.startswith(_NOT_FOR_THE_RECEIVER)}
+    return Program(WEBHOOKS, command_line("webhooks", "--host", HOST, "--port", str(port)), settings)
 
 
 def flower(environment: Mapping[str, str], port: int, user: str, password: str) -> Program:

@@ -19,7 +19,7 @@ def make_partitions(run: Run) -> Counts:
 
 @job("retention.purge_history", scope="system", unique_by=())
 def purge_history(run: Run) -> Counts | NextSlice:
-    """Remove finished runs older than 90 days and rejected records older than 30, some thousands at a time.
+    """Remove runs finished 90 days ago, rejected records of 30 days and webhook deliveries of 7, thousands at a time.
 
     Twice is harmless: what is gone is gone. Dead letters stay until they are replayed or as old.
     """

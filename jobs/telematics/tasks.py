@@ -6,6 +6,7 @@ from jobs.job import job
 from jobs.outcomes import Counts, NextSlice
 from jobs.run import Run
 from jobs.telematics import liveness, sync
+from jobs.webhooks import read
 
 
 @job("telematics.sync_connection", unique_by=("connection_id",), is_public=True, soft_time_limit=240)
@@ -25,3 +26,12 @@ def check_liveness(run: Run) -> Counts:
     """
     with run.transaction() as connection:
         return liveness.check(connection, run.now)
+
+
+@job("telematics.read_webhook", unique_by=("connection_id", "event_id"))
+def read_webhook(run: Run, connection_id: UUID, event_id: str) -> Counts:
+    """Store what a provider has pushed, from the delivery that the receiver kept.
+
+    Twice is harmless: a delivery's payload goes with the commit that stores its records.
+    """
+    return read.read_delivery(run, connection_id, event_id)

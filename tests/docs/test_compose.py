@@ -14,7 +14,7 @@ from jobs.app import SOFT_SHUTDOWN_S
 from jobs.cli.main import cli
 from jobs.embedded import programs
 from jobs.queues import QUEUES, THREADED
-from jobs.settings import Settings
+from jobs.settings import ReceiverSettings, Settings
 from ops.make_secrets import contents
 from tests.docs.pages import ROOT
 
@@ -78,7 +78,8 @@ def test_every_setting_exists_and_no_secret_is_in_the_environment(name: str) -> 
     assert {key for key in environment if key.startswith("FLEET_")} <= SETTINGS
     assert {secret.upper() for secret in secrets if secret.startswith("fleet_")} <= SETTINGS
     assert not [value for value in environment.values() if "change" in value or re.search(r"://[^/]*:[^/]*@", value)]
-    required = {f"FLEET_{key}".upper() for key, field in Settings.model_fields.items() if field.is_required()}
+    needed = ReceiverSettings if name == "webhooks" else Settings
+    required = {f"FLEET_{key}".upper() for key, field in needed.model_fields.items() if field.is_required()}
     assert required <= {secret.upper() for secret in secrets} | environment.keys()
 
 
@@ -93,9 +94,15 @@ def test_only_who_reads_tokens_has_their_key_and_only_who_migrates_the_owner() -
     def having(secret: str) -> set[str]:
         return {name for name, service in SERVICES.items() if secret in service.get("secrets", [])}
 
-    assert having("fleet_encryption_keys") == {*WORKERS, "cli"}
+    assert having("fleet_encryption_keys") == {*WORKERS, "webhooks", "cli"}
     assert having("fleet_admin_database_url") == {"bootstrap"}
     assert having("fleet_migration_database_url") == {"bootstrap", "migrate"}
+
+
+def test_what_faces_the_internet_sees_one_tenant_at_a_time_and_no_redis() -> None:
+    assert SERVICES["webhooks"]["secrets"] == ["fleet_database_url", "fleet_encryption_keys"]
+    assert not [name for name in SERVICES["webhooks"]["environment"] if name.endswith("_URL")]
+    assert "valkey" not in SERVICES["webhooks"]["depends_on"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -129,9 +136,10 @@ def test_there_are_two_of_what_must_not_be_away() -> None:
     }
 
 
-def test_nothing_but_flower_is_to_be_reached_and_that_from_this_machine_only() -> None:
+def test_nothing_but_flower_and_the_receiver_is_to_be_reached_and_that_from_this_machine_only() -> None:
     assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
-        "flower": ["127.0.0.1:5555:5555"]
+        "flower": ["127.0.0.1:5555:5555"],
+        "webhooks": ["127.0.0.1:8600:8600"],
     }
     flower = SERVICES["flower"]
     assert flower["environment"]["FLOWER_READ_ONLY"] == "true"

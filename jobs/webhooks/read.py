@@ -1,0 +1,57 @@
+"""What a kept delivery brings, stored as a page of a feed is; and the sync that it asks for."""
+
+from uuid import UUID
+
+from db.queries import telematics
+from db.queries import webhooks as queries
+from integrations.errors import PermanentError
+from integrations.registry import find_provider
+from integrations.webhooks import Webhooks
+from jobs.client import enqueue
+from jobs.job import JOBS
+from jobs.outcomes import Counts, Snooze
+from jobs.run import Run
+from jobs.telematics import live
+from jobs.telematics.page import prepare, write_readings
+
+STAGE = "webhook"
+_SYNC = "telematics.sync_connection"
+_PAUSED_S = 600.0
+
+
+def read_delivery(run: Run, connection_id: UUID, event_id: str) -> Counts:
+    """Store a delivery's records, mark it read and finish the run, in one transaction.
+
+    What a paused connection was sent waits until it is resumed. One that was cut off is read: what the provider pushes
+    needs no token.
+
+    Raises:
+        Snooze: the connection is paused. PermanentError: its provider has no webhooks.
+    """
+    with run.transaction() as connection:
+        account = telematics.find_account(connection, connection_id)
+        if account is None:
+            return {"connection_removed": 1}
+        if account.status == "paused":
+            raise Snooze(_PAUSED_S, "the connection is paused")
+        payload = queries.take_payload(connection, connection_id, event_id, run.now)
+        if payload is None:
+            return {"already_read": 1}
+        pushed = _webhooks(account.provider).read(payload, run.now)
+        page = prepare(connection, account, [pushed.page], run.now)
+        counts = write_readings(connection, account, STAGE, page, run.now)
+        if page.newest is not None:
+            telematics.note_newest(connection, account.id, page.newest)
+        if pushed.wakes_sync:
+            enqueue(connection, JOBS[_SYNC], {"connection_id": connection_id}, requested_by=STAGE, parent_id=run.id)
+        run.add(counts)
+        run.succeed(connection)
+    live.show(account.tenant_id, page.latest)
+    return {}
+
+
+def _webhooks(provider: str) -> Webhooks:
+    webhooks = find_provider(provider).webhooks
+    if webhooks is None:
+        raise PermanentError(f"{provider}: this release knows no webhooks of it")
+    return webhooks
