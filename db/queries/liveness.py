@@ -55,7 +55,7 @@ _WATCHED = f"""
         LEFT JOIN accounts a ON a.id = v.connection_id
         LEFT JOIN vehicle_positions p ON p.vehicle_id = v.id
         CROSS JOIN LATERAL (
-            SELECT {_REPORTED_AT} AS reported_at,
+            SELECT least({_REPORTED_AT}, :now) AS reported_at,  -- others may write a time that is yet to come
                    CASE WHEN t.offline_after_s IS NOT NULL
                         THEN greatest(make_interval(secs => t.offline_after_s), 2 * a.poll_every) END AS silent_after
         ) s

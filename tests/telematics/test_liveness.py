@@ -1,6 +1,7 @@
 """Silent vehicles, low levels and silent connections: alerts that open once and resolve by themselves."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -394,6 +395,27 @@ def test_a_tenant_sees_and_changes_its_own_vehicles_only(fleet: Fleet) -> None:
     assert [alert["vehicle_id"] for alert in other.alerts()] == [theirs], "their vehicle is back, and not our concern"
 
 
+@pytest.mark.soak
+def test_a_hundred_thousand_vehicles_are_checked_within_a_second(fleet: Fleet) -> None:
+    """Measured on two cores: 0.3 s with none silent or 5 % of them, 3 s in the minute that all fall silent."""
+    connections = [fleet.connection() for _ in range(20)]
+    for connection_id in connections:
+        fleet.vehicles(5_000, MINUTE, connection_id=connection_id)
+    fleet.admin.execute(
+        "UPDATE vehicle_positions SET time = time - interval '1 hour'"
+        " WHERE vehicle_id IN (SELECT id FROM vehicles ORDER BY id LIMIT 5000)"
+    )
+    fleet.admin.execute("VACUUM ANALYZE vehicles, vehicle_positions")
+    assert fleet.check() == {"offline": 5_000, "resolved": 0}
+    took_s = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert fleet.check() == {"resolved": 0}
+        took_s.append(time.perf_counter() - began)
+
+    assert min(took_s) < 1, took_s
+
+
 class TestConnections:
     @pytest.mark.parametrize(
         ("provider", "settings", "silence", "opens"),
@@ -512,6 +534,15 @@ class TestConnections:
         assert (before["id"], before["severity"]) == (after["id"], "medium")
         assert after["severity"] == "high"
         assert "no sync has finished since" in after["message"]
+
+    def test_a_report_from_the_future_hides_no_outage(self, fleet: Fleet) -> None:
+        connection_id = fleet.connection()
+        fleet.vehicles(5, HOUR, connection_id=connection_id)
+        fleet.vehicle(timedelta(days=-10_000), connection_id=connection_id)
+
+        fleet.check()
+
+        assert fleet.kinds() == {"connection_silent": 1}
 
     def test_vehicles_that_fell_silent_long_before_are_no_part_of_it(self, fleet: Fleet) -> None:
         connection_id = fleet.connection()
