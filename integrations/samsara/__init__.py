@@ -1,5 +1,6 @@
-"""Samsara: vehicles, and the stats they report."""
+"""Samsara: vehicles, the stats they report, what their cameras saw, and what it pushes."""
 
 from integrations.samsara.client import ORIGINS, Samsara
+from integrations.samsara.webhooks import SamsaraWebhooks
 
-__all__ = ["ORIGINS", "Samsara"]
+__all__ = ["ORIGINS", "Samsara", "SamsaraWebhooks"]

@@ -5,27 +5,19 @@ Whatever is wrong raises, and `salvage` then looks at the page piece by piece.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
+from integrations.samsara.bounds import NULL_ISLAND_DEG, Limits, UnbelievableError, is_null_island
+from integrations.samsara.health import Health, read_health
 from integrations.samsara.wire import FeedPage, FeedVehicle, Gps, Pagination, SnapshotPage
 from integrations.telematics import Reading, Rejected
 
-# What parsing foreign bytes can raise.
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 _decode_feed = msgspec.json.Decoder(FeedPage).decode
 _decode_snapshot = msgspec.json.Decoder(SnapshotPage).decode
-
-# Provider clocks run a little ahead; a receiver that lost its date reports one 1024 weeks ago (GPS week
-# rollover).
-_AHEAD = timedelta(minutes=5)
-_OLDEST = timedelta(days=3653)
-# Within about 100 m of 0° N 0° E is open sea: the position of a receiver without a fix.
-_NULL_ISLAND_DEG = 0.001
 
 _KPH_PER_MPH = 1.609344
 _M_PER_KM = 1000
@@ -38,28 +30,13 @@ _Meters = list[Any]
 _ODOMETER, _ENGINE_HOURS, _FUEL, _BATTERY, _ENGINE_STATE = range(5)
 
 
-class UnbelievableError(Exception):
-    """All is well-formed, but an instant, a position or an id in it cannot be."""
-
-
-class Limits(NamedTuple):
-    """The instants that are believed: after `earliest`, up to `latest`."""
-
-    earliest: datetime
-    latest: datetime
-
-    @classmethod
-    def at(cls, now: datetime) -> "Limits":
-        """Return the limits at an instant: ten years back, five minutes ahead."""
-        return cls(now - _OLDEST, now + _AHEAD)
-
-
 class Decoded(NamedTuple):
     """A page in our records."""
 
     readings: list[Reading]
     rejected: list[Rejected]
     pagination: Pagination
+    health: Health = Health()
 
 
 def decode_page(body: bytes, limits: Limits, *, is_snapshot: bool) -> Decoded:
@@ -68,31 +45,33 @@ def decode_page(body: bytes, limits: Limits, *, is_snapshot: bool) -> Decoded:
     Raises:
         UnbelievableError, or one of `BROKEN`: something in the page is bad.
     """
-    if is_snapshot:
-        snapshot = _decode_snapshot(body)
-        return Decoded(map_vehicles(snapshot.as_feed(), limits), [], snapshot.pagination)
-    page = _decode_feed(body)
-    return Decoded(map_vehicles(page.data, limits), [], page.pagination)
+    page = _decode_snapshot(body) if is_snapshot else _decode_feed(body)
+    return decoded(page.vehicles(), [], page.pagination, limits)
+
+
+def decoded(vehicles: list[FeedVehicle], rejected: list[Rejected], pagination: Pagination, limits: Limits) -> Decoded:
+    """Return vehicles as a page in our records; one named twice in a page counts as one.
+
+    Raises:
+        UnbelievableError: as `map_vehicles` does.
+    """
+    if len({vehicle.id for vehicle in vehicles}) < len(vehicles):
+        vehicles = _joined(vehicles)
+    readings = map_vehicles(vehicles, limits)
+    health = read_health(vehicles, limits)
+    return Decoded(readings, [*rejected, *health.rejected], pagination, health)
 
 
 def map_vehicles(vehicles: list[FeedVehicle], limits: Limits) -> list[Reading]:
-    """Return the readings of vehicles; one named twice in a page counts as one.
+    """Return the readings of vehicles, each named once.
 
     Raises:
         UnbelievableError: an instant out of limits, a position at 0/0, a NUL in an id.
     """
-    by_id = {vehicle.id: vehicle for vehicle in vehicles}
-    if len(by_id) < len(vehicles):
-        vehicles = _joined(vehicles)
     readings: list[Reading] = []
     for vehicle in vehicles:
         _append(readings, vehicle, limits)
     return readings
-
-
-def is_null_island(latitude: float, longitude: float) -> bool:
-    """Say whether a position is the one that receivers without a fix report."""
-    return abs(latitude) < _NULL_ISLAND_DEG and abs(longitude) < _NULL_ISLAND_DEG
 
 
 def _joined(vehicles: Iterable[FeedVehicle]) -> list[FeedVehicle]:
@@ -124,7 +103,7 @@ def _append(readings: list[Reading], vehicle: FeedVehicle, limits: Limits) -> No
         latitude = fix.latitude
         longitude = fix.longitude
         speed = fix.speed_miles_per_hour
-        if latitude < _NULL_ISLAND_DEG and is_null_island(latitude, longitude):
+        if latitude < NULL_ISLAND_DEG and is_null_island(latitude, longitude):
             raise UnbelievableError
         add(
             Reading(

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from integrations.samsara.decode import BROKEN
-from integrations.samsara.salvage import open_envelope, rejected
+from integrations.samsara.aside import rejected
+from integrations.samsara.bounds import BROKEN
+from integrations.samsara.salvage import open_envelope
 from integrations.samsara.wire import Pagination
 from integrations.telematics import Device, Rejected
 
@@ -30,7 +31,7 @@ def decode_devices(body: bytes) -> Devices:
     """Return the devices of a page.
 
     Raises:
-        One of `decode.BROKEN`: not even the outline of a page can be made out.
+        One of `bounds.BROKEN`: not even the outline of a page can be made out.
     """
     envelope = open_envelope(body)
     page = Devices([], [], envelope.pagination)

@@ -5,29 +5,21 @@ its reading; a bad heading or speed costs only itself.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from functools import cache
 from typing import Any, get_args
 
 import msgspec
 
-from integrations.samsara.decode import (
-    BROKEN,
-    Decoded,
-    Limits,
-    UnbelievableError,
-    is_null_island,
-    map_vehicles,
-)
+from integrations.samsara.aside import decoder, reason_of, rejected
+from integrations.samsara.bounds import BROKEN, Limits, UnbelievableError, is_null_island
+from integrations.samsara.decode import Decoded, decoded, map_vehicles
+from integrations.samsara.health import ev_readings
 from integrations.samsara.wire import DeviceId, Envelope, FeedVehicle, SnapshotVehicle
 from integrations.telematics import Rejected
 
-_PAYLOAD_BYTES = 4096
 # The lenient parser holds everything as objects, some twenty times the size of the text.
 _LENIENT_BYTES = 4 * 1024 * 1024
-_NUL = re.compile(r"\x00|\\u0000")
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -45,6 +37,7 @@ _WORDS = {
     "fuel_percents": "fuel_percent",
     "ev_state_of_charge_milli_percent": "battery_percent",
     "engine_states": "engine_state",
+    "ev_charging_status": "charging_state",
 }
 
 
@@ -57,7 +50,7 @@ def salvage_page(body: bytes, limits: Limits, *, is_snapshot: bool) -> Decoded:
     envelope = open_envelope(body)
     salvage = _Salvage(limits, is_snapshot)
     vehicles = [vehicle for raw in envelope.data if (vehicle := salvage.vehicle(bytes(raw)))]
-    return Decoded(map_vehicles(vehicles, limits), salvage.rejected, envelope.pagination)
+    return decoded(vehicles, salvage.rejected, envelope.pagination, limits)
 
 
 def open_envelope(body: bytes) -> Envelope:
@@ -84,12 +77,6 @@ def _mended(body: bytes) -> bytes:
     return json.dumps(page, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def rejected(reason: str, field: str, raw: bytes, device_id: str | None = None) -> Rejected:
-    """Set a record aside; its payload is cut to 4 KiB and free of NUL, which PostgreSQL cannot store."""
-    payload = _NUL.sub("\N{REPLACEMENT CHARACTER}", raw[:_PAYLOAD_BYTES].decode("utf-8", "replace"))
-    return Rejected(reason, field, payload.encode()[:_PAYLOAD_BYTES].decode("utf-8", "ignore"), device_id)
-
-
 class _Salvage:
     """The work on one page: what was set aside so far, and what instants are believed."""
 
@@ -101,8 +88,9 @@ class _Salvage:
     def vehicle(self, raw: bytes) -> FeedVehicle | None:
         """Return a vehicle with its good readings, None when not even its id can be read."""
         try:
-            vehicle = _decode_snapshot_vehicle(raw).as_feed() if self._is_snapshot else _decode_feed_vehicle(raw)
+            vehicle = self._decode(raw)
             map_vehicles([vehicle], self._limits)
+            ev_readings(vehicle, self._limits)
         except (*BROKEN, UnbelievableError):
             return self._in_parts(raw)
         return vehicle
@@ -127,7 +115,7 @@ class _Salvage:
             self.rejected.append(rejected("device_id_missing", "id", raw))
             return None
         try:
-            device_id: str = _decoder(DeviceId)(members["id"])
+            device_id: str = decoder(DeviceId)(members["id"])
         except BROKEN:
             self.rejected.append(rejected("wrong_type", "id", raw))
             return None
@@ -141,6 +129,9 @@ class _Salvage:
             items = [raw] if self._is_snapshot else [bytes(item) for item in _decode_array(raw)]
         except BROKEN:
             self.rejected.append(rejected("wrong_type", key, raw, device_id))
+            return
+        if stat == "fault_codes":  # taken apart where they are read
+            yield from map(msgspec.Raw, items)
             return
         for item in items:
             record = self._record(device_id, stat, key, item)
@@ -172,14 +163,11 @@ class _Salvage:
     def _read(self, field: msgspec.structs.FieldInfo, word: str, raw: bytes, values: dict[str, Any]) -> str | None:
         """Read one field into `values`; return the reason when it cannot be."""
         try:
-            value = values[field.name] = _decoder(field.type)(raw)
+            value = values[field.name] = decoder(field.type)(raw)
         except BROKEN:
-            return _reason(word, raw)
+            return reason_of(word, raw)
         if isinstance(value, datetime):
-            if value > self._limits.latest:
-                return "time_in_future"
-            if value <= self._limits.earliest:
-                return "time_too_old"
+            return self._limits.doubt(value)
         return None
 
     def _object(self, raw: bytes, field: str, device_id: str | None) -> dict[str, msgspec.Raw] | None:
@@ -195,21 +183,5 @@ _SNAPSHOT_KEYS = {field.name: field.encode_name for field in msgspec.structs.fie
 _RECORDS = {field.name: get_args(field.type)[0] for field in msgspec.structs.fields(FeedVehicle)[1:]}
 
 
-@cache
-def _decoder(kind: Any) -> Callable[[bytes | msgspec.Raw], Any]:
-    return msgspec.json.Decoder(kind).decode
-
-
 def _is_given(members: dict[str, msgspec.Raw], key: str) -> bool:
     return key in members and bytes(members[key]) != b"null"
-
-
-def _reason(word: str, raw: bytes) -> str:
-    """Name what is wrong with a field from how its JSON begins."""
-    is_text = raw[:1] == b'"'
-    if word == "time" and is_text:
-        return "time_unreadable"
-    if word == "engine_state" and is_text:
-        return "engine_state_unknown"
-    is_number = raw[:1] in b"-0123456789"
-    return f"{word}_out_of_range" if is_number and word not in ("time", "engine_state") else "wrong_type"

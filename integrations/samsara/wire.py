@@ -62,6 +62,13 @@ class EngineStateAt(msgspec.Struct, gc=False):
     value: Literal["Off", "On", "Idle"]
 
 
+class ChargingStatusAt(msgspec.Struct, gc=False):
+    """0 is unknown, 1 not charging, 2 charging; 3 and 4 are allowed by the specification and described nowhere."""
+
+    time: Instant
+    value: Literal[0, 1, 2]
+
+
 class FeedVehicle(msgspec.Struct, gc=False, rename="camel"):
     """One vehicle of a feed page: each stat an array, oldest first as a rule but not for certain."""
 
@@ -73,6 +80,8 @@ class FeedVehicle(msgspec.Struct, gc=False, rename="camel"):
     fuel_percents: tuple[PercentAt, ...] = ()
     engine_states: tuple[EngineStateAt, ...] = ()
     ev_state_of_charge_milli_percent: tuple[MilliPercentAt, ...] = ()
+    ev_charging_status: tuple[ChargingStatusAt, ...] = ()
+    fault_codes: tuple[msgspec.Raw, ...] = ()
 
 
 _SNAPSHOT_KEYS = {
@@ -82,6 +91,8 @@ _SNAPSHOT_KEYS = {
     "fuel_percents": "fuelPercent",
     "engine_states": "engineState",
     "ev_state_of_charge_milli_percent": "evStateOfChargeMilliPercent",
+    "ev_charging_status": "evChargingStatus",
+    "fault_codes": "faultCodes",
 }
 
 
@@ -96,6 +107,8 @@ class SnapshotVehicle(msgspec.Struct, gc=False, rename=_SNAPSHOT_KEYS):
     fuel_percents: PercentAt | None = None
     engine_states: EngineStateAt | None = None
     ev_state_of_charge_milli_percent: MilliPercentAt | None = None
+    ev_charging_status: ChargingStatusAt | None = None
+    fault_codes: msgspec.Raw = msgspec.Raw(b"null")
 
     def as_feed(self) -> FeedVehicle:
         """Return the same in the shape of the feed."""
@@ -108,6 +121,8 @@ class SnapshotVehicle(msgspec.Struct, gc=False, rename=_SNAPSHOT_KEYS):
             (self.fuel_percents,) if self.fuel_percents else (),
             (self.engine_states,) if self.engine_states else (),
             (self.ev_state_of_charge_milli_percent,) if self.ev_state_of_charge_milli_percent else (),
+            (self.ev_charging_status,) if self.ev_charging_status else (),
+            (self.fault_codes,) if bytes(self.fault_codes) != b"null" else (),
         )
 
 
@@ -120,12 +135,16 @@ class FeedPage(msgspec.Struct):
     data: list[FeedVehicle]
     pagination: Pagination
 
+    def vehicles(self) -> list[FeedVehicle]:
+        """Return the vehicles as they are."""
+        return self.data
+
 
 class SnapshotPage(msgspec.Struct):
     data: list[SnapshotVehicle]
     pagination: Pagination
 
-    def as_feed(self) -> list[FeedVehicle]:
+    def vehicles(self) -> list[FeedVehicle]:
         """Return the vehicles in the shape of the feed."""
         return [vehicle.as_feed() for vehicle in self.data]
 

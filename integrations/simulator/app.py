@@ -16,6 +16,7 @@ from starlette.routing import Route
 from integrations.simulator.faults import RECORD_FAULTS, FaultPlan, Faults, Scripted
 from integrations.simulator.fleet import Account
 from integrations.simulator.pages import BadCursor, Pages, Slice
+from integrations.simulator.samsara_events import list_page, stream_page
 from integrations.simulator.spoilt import Refused, as_json, refusal, spoilt
 
 STAT_TYPES = frozenset(
@@ -60,16 +61,19 @@ class Simulator:
 
     def app(self) -> Starlette:
         """Return the application."""
-        return Starlette(
-            routes=[
-                Route("/fleet/vehicles", self._answering(self._vehicles)),
-                Route("/fleet/vehicles/stats", self._answering(self._snapshot)),
-                Route("/fleet/vehicles/stats/feed", self._answering(self._feed)),
-                Route("/_faults", self._set_faults, methods=["POST"]),
-                Route("/_stats", self._get_stats),
-                Route("/{path:path}", self._answering(_not_found)),
-            ]
-        )
+        return Starlette(routes=[*self.routes(), Route("/{path:path}", self._answering(_not_found))])
+
+    def routes(self) -> list[Route]:
+        """Return all routes but the last, which refuses every other path: for an application of several simulators."""
+        return [
+            Route("/fleet/vehicles", self._answering(self._vehicles)),
+            Route("/fleet/vehicles/stats", self._answering(self._snapshot)),
+            Route("/fleet/vehicles/stats/feed", self._answering(self._feed)),
+            Route("/safety-events/stream", self._answering(self._safety_stream)),
+            Route("/fleet/safety-events", self._answering(self._safety_list)),
+            Route("/_faults", self._set_faults, methods=["POST"]),
+            Route("/_stats", self._get_stats),
+        ]
 
     def prerender(self, types: Sequence[str]) -> None:
         """Render the feeds of all accounts up to now, as far as memory is granted."""
@@ -102,6 +106,21 @@ class Simulator:
             raise Refused(400, "At most 2 decorations may be requested.")
         after = request.query_params.get("after")
         return self.pages.feed(account, _types(request), after, self.clock_ms())
+
+    def _safety_stream(self, account: Account, request: Request) -> Slice:
+        _check_scope(account)
+        if account.safety == "legacy":
+            raise Refused(404, "Not found.")
+        asked = request.query_params
+        if asked.get("queryByTimeField", "updatedAtTime") != "updatedAtTime":
+            raise Refused(400, "Only updatedAtTime is simulated for parameter queryByTimeField.")
+        return stream_page(account, asked.get("startTime", ""), asked.get("after"), self.clock_ms())
+
+    def _safety_list(self, account: Account, request: Request) -> Slice:
+        _check_scope(account)
+        asked = request.query_params
+        window = asked.get("startTime", ""), asked.get("endTime", "")
+        return list_page(account, *window, asked.get("after"), self.clock_ms())
 
     def _answering(self, page_of: Callable[[Account, Request], Slice]) -> Callable[[Request], object]:
         async def answer(request: Request) -> Response:
@@ -165,6 +184,11 @@ class Simulator:
 
     async def _get_stats(self, _: Request) -> Response:
         return as_json(msgspec.json.encode(self.stats()))
+
+
+def _check_scope(account: Account) -> None:
+    if account.safety == "none":
+        raise Refused(403, "The token lacks the scope Read Safety Events & Scores.")
 
 
 def _types(request: Request) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from integrations.simulator.fleet import Account, from_ms
-from integrations.simulator.pages import record
+from integrations.simulator.pages import record as record_of
+from integrations.simulator.samsara_spoilt import EVENT_FAULTS, REPORT_FAULTS
 from integrations.simulator.tracks import track_of
 
 ANSWER_FAULTS = (
@@ -96,7 +97,7 @@ class Place(msgspec.Struct, frozen=True):
 
     def gps(self, at_ms: int | None = None) -> dict[str, Any]:
         """Return the good point of an instant."""
-        text = record(track_of(self.account.seed, self.index), "gps", self.at_ms if at_ms is None else at_ms)
+        text = record_of(track_of(self.account.seed, self.index), "gps", self.at_ms if at_ms is None else at_ms)
         point: dict[str, Any] = msgspec.json.decode(text)
         return point
 
@@ -172,10 +173,19 @@ class Faults:
         return [Scripted(fault) for fault, chance in chances if chance and self._dice.random() < chance]
 
     def spoil(self, fault: str, data: bytes, account: Account, at_ms: int) -> bytes:
-        """Return a page's vehicles with the records of a fault added to every twentieth, at least to one."""
-        vehicles = json.loads(b"[%b]" % data)
-        for vehicle in vehicles[::_SHARE]:
-            if isinstance(vehicle.get("gps"), list):
-                RECORD_FAULTS[fault](Place(account, account.index_of(vehicle["id"]), at_ms), vehicle)
-                self.added[fault] += 1
-        return json.dumps(vehicles)[1:-1].encode()
+        """Return a page with the records of a fault added to every twentieth vehicle or event, at least to one.
+
+        Vehicles get bad positions, or bad reports of fault codes where they say nothing of positions.
+        """
+        records = json.loads(b"[%b]" % data)
+        for record in records[::_SHARE]:
+            if isinstance(record.get("gps"), list):
+                RECORD_FAULTS[fault](Place(account, account.index_of(record["id"]), at_ms), record)
+            elif isinstance(reports := record.get("faultCodes"), list) and fault in REPORT_FAULTS:
+                reports.append(REPORT_FAULTS[fault](reports[-1]))
+            elif "behaviorLabels" in record and fault in EVENT_FAULTS:
+                records.append(EVENT_FAULTS[fault](record))
+            else:
+                continue
+            self.added[fault] += 1
+        return json.dumps(records)[1:-1].encode()

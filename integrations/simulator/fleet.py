@@ -5,10 +5,10 @@ changes, and the number of points up to any instant can be computed without havi
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -23,10 +23,15 @@ RHYTHM = {
     "engineStates": (12, 0.5),
     "obdEngineSeconds": (12, 0.5),
     "evStateOfChargeMilliPercent": (12, 0.25),
+    "evChargingStatus": (12, 0.25),
+    "faultCodes": (24, 0.75),
 }
+# These are reported but are no points.
+BESIDE_POINTS = ("evChargingStatus", "faultCodes")
 GPS_TYPES = ("gps", "obdOdometerMeters")
 _ELECTRIC_EVERY = 7
 _PHASES = 20
+_NEVER_MS = 2**53
 _FIRST_ID = 281_474_000_000_000
 _IDS_OF_A_SEED = 10_000_000
 
@@ -61,6 +66,11 @@ class Account(msgspec.Struct, frozen=True, dict=True):
 
     A first feed call is answered as of `start` and followed by all that came since; without `start`, as of
     now. Nothing comes after `end`. Accounts with different seeds have different vehicles.
+
+    The share `silent_share` of the vehicles reports nothing after `silent_from`, until `silent_until` where that is
+    given. The share `fault_share` has fault codes now and then. Each vehicle meets a safety event every
+    `events_every_s`, somewhen in that time; `safety` says whether they are in the current stream, only in the legacy
+    list, or nowhere because the token lacks the scope.
     """
 
     token: str
@@ -70,6 +80,12 @@ class Account(msgspec.Struct, frozen=True, dict=True):
     window_points: int = 5
     start: datetime | None = None
     end: datetime | None = None
+    silent_share: float = 0.0
+    silent_from: datetime | None = None
+    silent_until: datetime | None = None
+    fault_share: float = 0.25
+    events_every_s: float = 14_400.0
+    safety: Literal["current", "legacy", "none"] = "current"
 
     @cached_property
     def interval_ms(self) -> int:
@@ -98,22 +114,44 @@ class Account(msgspec.Struct, frozen=True, dict=True):
         """Say whether a vehicle ever reports a stat."""
         if stat not in RHYTHM:
             return False
-        if stat in ("fuelPercents", "evStateOfChargeMilliPercent"):
+        if stat in ("fuelPercents", "evStateOfChargeMilliPercent", "evChargingStatus"):
             return self.is_electric(index) == (stat != "fuelPercents")
         return True
 
-    def instants(self, index: int, stat: str, after_ms: int, until_ms: int) -> range:
+    def falls_silent(self, index: int) -> bool:
+        """Say whether a vehicle is one of those that stop reporting."""
+        return self.silent_from is not None and unit(self.seed, index, 40) < self.silent_share
+
+    @cached_property
+    def silence_ms(self) -> tuple[int, int]:
+        """Return after when and until when the silent ones are."""
+        begins = _NEVER_MS if self.silent_from is None else to_ms(self.silent_from)
+        return begins, _NEVER_MS if self.silent_until is None else to_ms(self.silent_until)
+
+    def is_silent(self, index: int, at_ms: int) -> bool:
+        """Say whether a vehicle reports nothing at an instant."""
+        begins, ends = self.silence_ms
+        return begins < at_ms <= ends and self.falls_silent(index)
+
+    def instants(self, index: int, stat: str, after_ms: int, until_ms: int) -> Sequence[int]:
         """Return when a vehicle reports a stat: after `after_ms`, up to `until_ms`, in Unix milliseconds."""
         if not self.has_stat(index, stat):
             return range(0)
         period, offset = self._rhythm(index, stat)
         first = after_ms + 1 + (offset - after_ms - 1) % period
-        return range(first, until_ms + 1, period)
+        instants = range(first, until_ms + 1, period)
+        if not self.falls_silent(index):
+            return instants
+        return [at_ms for at_ms in instants if not self.is_silent(index, at_ms)]
 
     def last_instant(self, index: int, stat: str, at_ms: int) -> int:
         """Return when a vehicle last reported a stat that it has."""
         period, offset = self._rhythm(index, stat)
-        return at_ms - (at_ms - offset) % period
+        last_ms = at_ms - (at_ms - offset) % period
+        if not self.is_silent(index, last_ms):
+            return last_ms
+        begins = self.silence_ms[0]
+        return begins - (begins - offset) % period
 
     def _rhythm(self, index: int, stat: str) -> tuple[int, int]:
         intervals, behind = RHYTHM[stat]
@@ -132,7 +170,7 @@ class Account(msgspec.Struct, frozen=True, dict=True):
         first_ms = self.first_ms(to_ms(since or self.start or until))
         until_ms = self.horizon_ms(to_ms(until))
         for index in range(self.vehicles):
-            stats = [stat for stat in types if self.has_stat(index, stat)]
+            stats = [stat for stat in types if self.has_stat(index, stat) and stat not in BESIDE_POINTS]
             known = {self.last_instant(index, stat, first_ms) for stat in stats}
             for stat in stats:
                 known.update(self.instants(index, stat, first_ms, until_ms))
@@ -172,6 +210,13 @@ def to_ms(at: datetime) -> int:
 def from_ms(at_ms: int) -> datetime:
     """Return Unix milliseconds as an instant."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)
+
+
+@lru_cache(maxsize=4096)
+def rfc3339(at_ms: int) -> str:
+    """Return Unix milliseconds as Samsara writes an instant."""
+    text = from_ms(at_ms).isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds")
+    return text.replace("+00:00", "Z")
 
 
 def now_ms() -> int:

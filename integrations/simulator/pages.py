@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from integrations.simulator.fleet import RHYTHM, Account, from_ms
+from integrations.simulator.fleet import RHYTHM, Account, rfc3339
+from integrations.simulator.samsara_faults import fault_record
 from integrations.simulator.tracks import REMEMBERED, Motion, Track, motion_at, track_of
 
 BLOCK = 512
@@ -144,7 +145,7 @@ def render(account: Account, types: str, here: Cursor) -> str:
 def record(track: Track, stat: str, at_ms: int) -> str:
     """Return what a vehicle says of one stat at one instant."""
     motion = motion_at(track, at_ms / 1000)
-    at = _rfc3339(at_ms)
+    at = rfc3339(at_ms)
     if stat == "gps":
         return (
             f'{{"time":"{at}","latitude":{motion.latitude:.7f},"longitude":{motion.longitude:.7f},'
@@ -153,6 +154,12 @@ def record(track: Track, stat: str, at_ms: int) -> str:
             f'"isEcuSpeed":false,"reverseGeo":{{"formattedLocation":"{track.city}"}}}}'
         )
     return f'{{"time":"{at}","value":{_value(stat, motion)}}}'
+
+
+def _record(account: Account, index: int, stat: str, at_ms: int) -> str:
+    if stat == "faultCodes":
+        return fault_record(account, index, at_ms)
+    return record(track_of(account.seed, index), stat, at_ms)
 
 
 def _value(stat: str, motion: Motion) -> str:
@@ -164,19 +171,20 @@ def _value(stat: str, motion: Motion) -> str:
         return str(round(motion.fill_percent))
     if stat == "evStateOfChargeMilliPercent":
         return str(round(motion.fill_percent * 1000))
+    if stat == "evChargingStatus":
+        return "2" if motion.engine_state == "Off" else "1"
     return f'"{motion.engine_state}"'
 
 
 def _vehicle(account: Account, index: int, stats: Iterable[str], here: Cursor) -> str:
-    track = track_of(account.seed, index)
     members = []
     for stat in stats:
         if here.kind == "feed":
             instants = account.instants(index, stat, here.at_ms, here.at_ms + account.window_ms)
-            records = ",".join(record(track, stat, at_ms) for at_ms in instants)
+            records = ",".join(_record(account, index, stat, at_ms) for at_ms in instants)
             members += [f'"{stat}":[{records}]'] if records else []
         elif account.has_stat(index, stat):
-            latest = record(track, stat, account.last_instant(index, stat, here.at_ms))
+            latest = _record(account, index, stat, account.last_instant(index, stat, here.at_ms))
             is_single = here.kind == "snapshot"
             members.append(f'"{_SINGULAR.get(stat, stat)}":{latest}' if is_single else f'"{stat}":[{latest}]')
     if not members:
@@ -206,12 +214,6 @@ def _listed(account: Account, index: int) -> str:
             "updatedAtTime": "2025-01-01T00:00:00Z",
         }
     )
-
-
-@lru_cache(maxsize=4096)
-def _rfc3339(at_ms: int) -> str:
-    text = from_ms(at_ms).isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds")
-    return text.replace("+00:00", "Z")
 
 
 def _bond(account: Account, types: str) -> int:

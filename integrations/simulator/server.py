@@ -19,7 +19,7 @@ from integrations.simulator.fleet import Account, now_ms
 FEED_TYPES = (
     "gps,obdOdometerMeters,gpsOdometerMeters",
     "fuelPercents,engineStates,obdEngineSeconds",
-    "evStateOfChargeMilliPercent",
+    "evStateOfChargeMilliPercent,faultCodes,evChargingStatus",
 )
 PAGE_BYTES = 256 * 1024 * 1024
 _STARTS_WITHIN_S = 10.0

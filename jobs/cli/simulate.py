@@ -29,6 +29,8 @@ def simulate(
 ) -> None:
     """Serve a simulated Samsara on this machine, until interrupted.
 
+    It has vehicles, their positions and meters, batteries, fault codes and safety events.
+
     Faults of an answer: rate_limit, server_error, expired_token, redirect, html, empty, truncated, malformed,
     broken_off, dripping, huge, zip_bomb, loop. Faults of a record: impossible, null_island, missing_time,
     future_time, wrong_types, nul, not_a_number, late, duplicate, backfill. Besides: latency_s, retry_after_s, seed.

@@ -67,7 +67,7 @@ def test_every_providers_default_is_one_of_its_own_origins(provider: str) -> Non
 
 def test_a_provider_is_opened_by_name(simulator: SimulatorThread) -> None:
     provider = open_provider("samsara", {"token": ACCOUNT.token}, simulator.url)
-    assert (provider.name, provider.feeds) == ("samsara", ("gps", "engine", "health"))
+    assert (provider.name, provider.feeds) == ("samsara", ("gps", "engine", "health", "safety"))
     assert len(provider.list_devices(None).devices) == ACCOUNT.vehicles
     provider.close()
 

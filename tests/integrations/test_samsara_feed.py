@@ -18,7 +18,7 @@ from tests.integrations.conftest import ACCOUNT, NOW
 TYPES = {
     "gps": ("gps", "obdOdometerMeters"),
     "engine": ("fuelPercents", "engineStates", "obdEngineSeconds"),
-    "health": ("evStateOfChargeMilliPercent",),
+    "health": ("evStateOfChargeMilliPercent", "faultCodes", "evChargingStatus"),
 }
 
 
