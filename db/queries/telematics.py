@@ -235,6 +235,18 @@ def keep_rejected(connection: Connection, connection_id: UUID, feed: str, record
     return number
 
 
+def take_rejected(connection: Connection, connection_id: UUID, reason: str, device_id: str) -> list[tuple[str, str]]:
+    """Take what was kept aside of a device for a reason, and keep it no longer. Returns field and payload of each."""
+    rows = connection.execute(
+        text(
+            "DELETE FROM rejected_records WHERE connection_id = :id AND reason = :reason AND device_id = :device"
+            " RETURNING field, payload"
+        ),
+        {"id": connection_id, "reason": reason, "device": device_id},
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 def note_sync(connection: Connection, connection_id: UUID, now: datetime) -> None:
     """Note that a connection was read to its end."""
     connection.execute(

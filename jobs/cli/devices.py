@@ -7,6 +7,7 @@ import typer
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from db.engine import set_tenant
 from db.queries import connections as queries
 from db.queries.schedule import read_clock
 from db.timeseries.points import adopt_points
@@ -14,6 +15,7 @@ from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_id
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
 from jobs.cli.output import ago, print_json, print_table, say
+from jobs.telematics.adopt import adopt_records
 from jobs.telematics.page import KEPT_FOR
 
 cli = typer.Typer(help="Devices that report and have no vehicle: list them, give them one.", no_args_is_help=False)
@@ -77,14 +79,15 @@ def match(
                 if queries.find_unmatched(transaction, connection_id, device) is None:
                     raise OperatorError(f"no such unmatched device of connection {connection_id}: {device}")
                 vehicle_id = _match(transaction, connection_id, device, vehicle)
-                adopted = adopt_points(
-                    transaction, connection_id, device, vehicle_id, read_clock(transaction) - KEPT_FOR
-                )
+                now = read_clock(transaction)
+                adopted = adopt_points(transaction, connection_id, device, vehicle_id, now - KEPT_FOR)
+                set_tenant(transaction, queries.get_stored(transaction, connection_id).tenant_id)
+                beside = adopt_records(transaction, connection_id, device, vehicle_id, now - KEPT_FOR, now)
                 queries.forget_unmatched(transaction, connection_id, device)
         except IntegrityError as error:
             raise OperatorError(_conflict(error, device)) from None
     say(str(vehicle_id))
-    typer.echo(f"{adopted} points that were kept aside are stored", err=True)
+    typer.echo(f"{adopted} points and {beside} other records that were kept aside are stored", err=True)
 
 
 def _match(transaction: Connection, connection_id: UUID, device: str, vehicle: str | None) -> UUID:

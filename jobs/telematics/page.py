@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from db.queries import telematics
+from db.queries.liveness import resolve_reported
 from db.queries.safety_events import keep_events
 from db.queries.telematics import Account
 from db.timeseries.ev import store_ev
@@ -23,11 +24,14 @@ from db.timeseries.positions import pack_position, store_positions
 from db.timeseries.staging import stage as stage_rows
 from integrations.telematics import DevicePage, EvReading, FaultReport, Page, Reading, Rejected, SafetyEvent
 from jobs.outcomes import Counts
-from jobs.telematics import faults
+from jobs.telematics import adopt, faults
+from jobs.telematics.adopt import UNMATCHED
 from jobs.telematics.geofences.pages import Located, cross, locate
 
 _TELEMETRY = next(series for series in SERIES if series.table == "telemetry")
 _LONGEST_PAYLOAD = 4096
+_LONGEST_REPORT = 16_384
+"""Some hundred fault codes, in bytes; the table takes no more."""
 KEPT_FOR = timedelta(days=_TELEMETRY.past_days)
 """How late a point may be stored; an older one is kept aside."""
 KEPT_PER_DEVICE = 20_000
@@ -92,6 +96,7 @@ def write_readings(connection: Connection, account: Account, stage: str, page: P
     stored, enriched = store_points(connection, page.points) if page.points else (0, 0)
     crossed = cross(connection, account.tenant_id, page.located, now) if page.located else {}
     moved = store_positions(connection, page.positions) if page.positions else 0
+    heard = resolve_reported(connection, now) if moved else 0
     noticed = _write_others(connection, account, page, now)
     if page.unmatched:
         brought = telematics.count_unmatched(connection, account.id, page.unmatched)
@@ -106,6 +111,7 @@ def write_readings(connection: Connection, account: Account, stage: str, page: P
         "unmatched": len(page.unmatched),
         "rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected),
         "positions": moved,
+        "heard_again": heard,
         **crossed,
         **noticed,
     }
@@ -196,7 +202,7 @@ def _sort_out_others(into: Prepared, page: Page, vehicles: dict[str, UUID], olde
         if event.device_id in vehicles:
             into.safety_events.append((vehicles[event.device_id], event))
     into.rejected += (
-        _aside(record, "device_unknown", "device_id")
+        _aside(record, UNMATCHED, adopt.name_of(record))
         for record in _beside_points(page)
         if record.device_id not in vehicles
     )
@@ -221,7 +227,7 @@ def _pack_latest(vehicle_id: UUID, of: Latest) -> bytes:
 
 def _aside(record: Reading | EvReading | FaultReport | SafetyEvent, reason: str, name: str) -> Rejected:
     """Keep a record aside whole, so that it can still be stored; only what is beyond our columns may be too long."""
-    payload = msgspec.json.encode(record).decode()
+    payload = msgspec.json.encode(record)
     if len(payload) > _LONGEST_PAYLOAD and not isinstance(record, FaultReport):
-        payload = msgspec.json.encode(msgspec.structs.replace(record, raw=None)).decode()
-    return Rejected(reason, name, payload[:_LONGEST_PAYLOAD], record.device_id)
+        payload = msgspec.json.encode(msgspec.structs.replace(record, raw=None))
+    return Rejected(reason, name, payload[:_LONGEST_REPORT].decode(errors="ignore"), record.device_id)

@@ -1,7 +1,9 @@
 """What a page brings beside points: charging, fault codes, safety events; kept with their vehicles, or kept aside."""
 
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -132,7 +134,7 @@ def test_records_of_a_device_without_a_vehicle_are_kept_aside_whole(fleet: Fleet
     counts = fleet.write(strangers)
 
     assert counts["rejected"] == 3
-    kept = fleet.rows("SELECT payload FROM rejected_records WHERE reason = 'device_unknown' AND device_id = 'd9'")
+    kept = fleet.rows("SELECT payload FROM rejected_records WHERE reason = 'unmatched_record' AND device_id = 'd9'")
     assert {msgspec.json.decode(row[0], type=FaultReport | None) for row in kept if "P0301" in row[0]} == {
         strangers.fault_reports[0]
     }
@@ -145,3 +147,43 @@ def test_a_charging_record_for_which_there_is_no_place_any_more_is_kept_aside(fl
     counts = fleet.write(page(ev_readings=[EvReading("d1", NOW - timedelta(days=31), 40.0)]))
 
     assert (counts["rejected"], counts.get("ev_readings", 0)) == (1, 0)
+
+
+def test_the_next_point_ends_a_silence_and_a_late_one_does_not(fleet: Fleet) -> None:
+    fleet.write(Page([Reading("d1", NOW - timedelta(hours=2), 53.4, -2.9)], [], None, False))
+    fleet.platform.run("telematics.check_liveness", fleet.tenant_id)
+    assert fleet.rows("SELECT kind, resolved_at FROM alerts") == [("offline", None)]
+
+    late = fleet.write(Page([Reading("d1", NOW - timedelta(minutes=90), 53.4, -2.9)], [], None, False))
+    heard = fleet.write(Page([Reading("d1", NOW - timedelta(minutes=1), 53.4, -2.9)], [], None, False))
+
+    assert (late["heard_again"], heard["heard_again"]) == (0, 1)
+    assert fleet.rows("SELECT kind, resolved_at FROM alerts") == [("offline", NOW)]
+
+
+def test_a_device_that_gets_its_vehicle_brings_what_was_kept_beside_its_points(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = NOW - timedelta(minutes=1)
+    fleet.write(
+        Page(
+            [Reading("d9", at, 53.4, -2.9)],
+            [],
+            None,
+            False,
+            [EvReading("d9", at, 40.0)],
+            [FaultReport("d9", at, (FaultCode("obdii", "P0301", "medium"),))],
+            [msgspec.structs.replace(CRASH, device_id="d9")],
+        )
+    )
+
+    with pytest.raises(SystemExit) as left:
+        import_module("jobs.cli.main").main(["devices", "match", str(fleet.id), "d9", "--create"])
+
+    printed = capsys.readouterr()
+    assert left.value.code in (0, None), printed.err
+    assert "1 points and 3 other records that were kept aside are stored" in printed.err
+    vehicle_id = UUID(printed.out.strip())
+    for table in ("telemetry", "ev_metrics", "vehicle_faults", "video_events"):
+        assert fleet.rows(f"SELECT tenant_id, vehicle_id FROM {table}") == [(fleet.tenant_id, vehicle_id)], table
+    assert fleet.rows("SELECT 1 FROM rejected_records") == []
