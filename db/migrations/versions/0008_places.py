@@ -69,9 +69,11 @@ BEGIN
         SELECT CASE jsonb_typeof(r) WHEN 'array' THEN r ELSE '[]' END AS positions
         FROM polygon, jsonb_array_elements(rings) AS r
     ),
-    position AS (
-        SELECT CASE WHEN jsonb_typeof(xy -> 0) = 'number' THEN CAST(xy -> 0 AS numeric) END AS longitude,
-               CASE WHEN jsonb_typeof(xy -> 1) = 'number' THEN CAST(xy -> 1 AS numeric) END AS latitude
+    position AS (  -- a number of JSON may be too large for a float
+        SELECT CASE WHEN jsonb_typeof(xy -> 0) = 'number'
+               THEN greatest(-1000, least(CAST(xy -> 0 AS numeric), 1000)) END AS longitude,
+               CASE WHEN jsonb_typeof(xy -> 1) = 'number'
+               THEN greatest(-1000, least(CAST(xy -> 1 AS numeric), 1000)) END AS latitude
         FROM ring, jsonb_array_elements(positions) AS xy
     ),
     box AS (

@@ -88,12 +88,12 @@ def _follow_all(
     outcome = Outcome([], [], [], index)
     numbers = {vehicle_id: number for number, vehicle_id in enumerate(fixes.vehicles)}
     presences: dict[tuple[int, int], PresenceRow] = {}
-    for row in known:
-        place = index.places.get(row.geofence_id)
+    for each in known:
+        place = index.places.get(each.geofence_id)
         if place is None:  # the fence is gone, and with it what was inside
-            outcome.dropped.append((row.vehicle_id, row.geofence_id))
+            outcome.dropped.append((each.vehicle_id, each.geofence_id))
         else:
-            presences[numbers[row.vehicle_id], place] = row
+            presences[numbers[each.vehicle_id], place] = each
     for pair, pieces in _pairs(runs, begins, presences):
         row = presences.get(pair)
         before = OUT if row is None else _presence(row)

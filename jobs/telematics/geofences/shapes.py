@@ -1,7 +1,7 @@
 """A fence's shape: read from GeoJSON, distrusted, and cut where it crosses the antimeridian.
 
-Edges are straight in longitude and latitude (RFC 7946, section 3.1.1). Parts of a MultiPolygon may touch or overlap: the
-fence is all of them together.
+Edges are straight in longitude and latitude (RFC 7946, section 3.1.1). Parts of a MultiPolygon may touch or overlap:
+the fence is all of them together.
 """
 
 import math
@@ -132,7 +132,8 @@ def _read_polygon(field: str, rings: Sequence[Any]) -> Polygon:
     """Return a polygon whose longitudes go on beyond 180 where it crosses the antimeridian."""
     shell, *holes = [_read_ring(f"{field}[{number}]", ring) for number, ring in enumerate(rings)]
     middle = _middle(shell)
-    holes = [hole + (360 * round((middle - _middle(hole)) / 360), 0) for hole in holes]
+    for hole in holes:
+        hole[:, 0] += 360 * round((middle - _middle(hole)) / 360)
     polygon = Polygon(shell, holes)
     if not polygon.is_valid:
         raise ShapeError(field, _complaint(polygon))

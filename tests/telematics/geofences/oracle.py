@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 RADIUS_M = 6_371_008.8
@@ -36,7 +37,7 @@ def edge_m(fence: dict[str, Any], longitude: float, latitude: float) -> float:
     for ring in (_unwrap(ring) for rings in polygons for ring in rings):
         for turn in (-360, 0, 360):
             flat = [_flat(float(x) + turn - longitude, float(y) - latitude, latitude) for x, y in ring]
-            for a, b in zip(flat, flat[1:], strict=False):
+            for a, b in pairwise(flat):
                 nearest = min(nearest, _to_segment(a, b))
     return nearest
 
@@ -71,7 +72,7 @@ def _polygon_covers(rings: list[Ring], longitude: float, latitude: float) -> boo
     for ring in rings:
         for turn in (-360, 0, 360):
             x = Fraction(longitude) + turn
-            for (ax, ay), (bx, by) in zip(ring, ring[1:], strict=False):
+            for (ax, ay), (bx, by) in pairwise(ring):
                 if max(ay, by) < y or min(ay, by) > y:
                     continue
                 cross = (bx - ax) * (y - ay) - (by - ay) * (x - ax)
@@ -113,8 +114,9 @@ def events_of(fence: dict[str, Any], fixes: Iterable[tuple[datetime, float, floa
                 events.append(("exit" if was_inside else "entry", *first))
                 state = State() if was_inside else State(entered_at=first[0])
         dwell_s = fence.get("dwell_s")
-        if dwell_s and state.entered_at is not None and is_inside and not state.has_dwelled:
-            if time >= state.entered_at + timedelta(seconds=dwell_s):
-                events.append(("dwell", time, latitude, longitude))
-                state.has_dwelled = True
+        if not dwell_s or state.entered_at is None or not is_inside or state.has_dwelled:
+            continue
+        if time >= state.entered_at + timedelta(seconds=dwell_s):
+            events.append(("dwell", time, latitude, longitude))
+            state.has_dwelled = True
     return events

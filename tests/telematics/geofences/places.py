@@ -66,10 +66,9 @@ def draw(admin: psycopg.Connection, fleet: Fleet, name: str = "Yard", **fence: A
     """Insert a fence as an application would."""
     columns = {"tenant_id": fleet.tenant_id, "name": name, **fence}
     values = [Jsonb(value) if isinstance(value, dict) else value for value in columns.values()]
-    row = admin.execute(
-        f"INSERT INTO geofences ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(values))}) RETURNING id".encode(),
-        values,
-    ).fetchone()
+    places = ", ".join(["%s"] * len(values))
+    statement = f"INSERT INTO geofences ({', '.join(columns)}) VALUES ({places}) RETURNING id"
+    row = admin.execute(statement.encode(), values).fetchone()
     assert row is not None
     return UUID(str(row[0]))
 
@@ -81,7 +80,8 @@ class Undo(Exception):
 _DRAW = text(
     "INSERT INTO geofences (tenant_id, name, kind, boundary, center_latitude, center_longitude, radius_m,"
     " confirm_fixes, exit_distance_m, dwell_s) VALUES (app_tenant_id(), :name, :kind, :boundary, :center_latitude,"
-    " :center_longitude, :radius_m, coalesce(:confirm_fixes, 1), coalesce(:exit_distance_m, 0), :dwell_s) RETURNING id"
+    " :center_longitude, :radius_m, coalesce(:confirm_fixes, 1), coalesce(:exit_distance_m, 0), :dwell_s)"
+    " RETURNING id"
 ).bindparams(bindparam("boundary", type_=JSONB(none_as_null=True)))
 _COLUMNS = (
     "boundary",

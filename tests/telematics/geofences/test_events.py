@@ -1,6 +1,7 @@
 """Events equal those of an independent evaluation, whatever the fences, the tracks, and the pages they come in."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -114,7 +115,7 @@ def test_any_slicing_gives_the_events_of_an_independent_evaluation(
     assume(all(map(_is_shape, drawn)))
     with scratch(engine, fleet) as connection:
         ids = draw_here(connection, drawn)
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             report(connection, fleet, fixes[start:stop])
         found = told(connection)
     expected = [
@@ -135,7 +136,7 @@ def test_what_is_read_again_or_comes_late_changes_nothing(
     assume(all(map(_is_shape, drawn)))
     with scratch(engine, fleet) as connection:
         draw_here(connection, drawn)
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             report(connection, fleet, fixes[start:stop])
         before = told(connection)
         presence = text("SELECT * FROM geofence_presence ORDER BY vehicle_id, geofence_id")

@@ -1,0 +1,289 @@
+"""Who changes a fence, and what a worker makes of it: versions, problems, presences, tenants."""
+
+import math
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+from sqlalchemy import text
+
+from db.engine import Database
+from jobs.telematics.geofences import cache, pages
+from tests import servers
+from tests.telematics.geofences.places import Fleet, at, circle, draw, make_fleet, pack, polygon, report, square, told
+
+YARD = polygon(square(0, 0, 2, 2))
+BOWTIE = polygon([[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]])
+INSIDE, OUTSIDE = (1.0, 1.0), (5.0, 5.0)
+
+
+def version(admin: psycopg.Connection, fleet: Fleet) -> UUID | None:
+    row = admin.execute("SELECT version FROM geofence_versions WHERE tenant_id = %s", [fleet.tenant_id]).fetchone()
+    return None if row is None else row[0]
+
+
+def go(engine: Database, fleet: Fleet, *fixes: tuple[int, float, tuple[float, float]]) -> dict[str, int]:
+    """Commit a page: vehicle, minute, where."""
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        return report(connection, fleet, [(vehicle, at(minute), *place) for vehicle, minute, place in fixes])
+
+
+def kinds(admin: psycopg.Connection) -> list[tuple[str, datetime]]:
+    rows = admin.execute("SELECT kind, time FROM geofence_events ORDER BY time, kind").fetchall()
+    return [(row[0], row[1].astimezone(UTC)) for row in rows]
+
+
+def count(admin: psycopg.Connection, table: str) -> int:
+    row = admin.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize(
+    ("statement", "changes"),
+    [
+        ("INSERT INTO geofences (tenant_id, name, boundary) SELECT tenant_id, 'New', boundary FROM geofences", True),
+        ("UPDATE geofences SET name = 'Renamed'", True),
+        ("UPDATE geofences SET alert_recipients = '{a@b.example}'", True),
+        ("UPDATE geofences SET dwell_s = 60", True),
+        ("UPDATE geofences SET is_active = false", True),
+        ("UPDATE geofences SET deleted_at = now()", True),
+        ("DELETE FROM geofences", True),
+        ("UPDATE geofences SET name = name", False),
+        ("UPDATE geofences SET problem = 'crosses itself'", False),
+        ("UPDATE geofences SET name = 'x' WHERE false", False),
+        ("DELETE FROM geofences WHERE false", False),
+    ],
+)
+def test_the_version_changes_with_every_change_and_with_no_other(
+    database: servers.Database, admin: psycopg.Connection, fleet: Fleet, statement: str, changes: bool
+) -> None:
+    other = make_fleet(admin, "other")
+    draw(admin, fleet, **YARD)
+    draw(admin, other, **YARD)
+    before, theirs = version(admin, fleet), version(admin, other)
+    with psycopg.connect(database.app_url) as application:
+        application.execute("SELECT set_config('app.tenant_id', %s, true)", [str(fleet.tenant_id)])
+        application.execute(statement.encode())
+    assert (version(admin, fleet) != before) is changes
+    assert version(admin, other) == theirs
+
+
+def test_a_fence_that_moves_between_two_pages_is_where_it_is_for_the_second(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    yard = draw(admin, fleet, **YARD)
+    go(engine, fleet, (0, 0, INSIDE), (1, 0, OUTSIDE))
+    moved = Jsonb({"type": "Polygon", "coordinates": [square(4, 4, 6, 6)]})
+    admin.execute("UPDATE geofences SET boundary = %s WHERE id = %s", [moved, yard])
+
+    go(engine, fleet, (0, 1, INSIDE), (1, 1, OUTSIDE))
+
+    assert kinds(admin) == [("entry", at(0)), ("entry", at(1)), ("exit", at(1))]
+
+
+def test_a_fence_that_moves_after_a_page_was_located_is_asked_again(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    yard = draw(admin, fleet, **YARD)
+    points = pack(fleet, [(0, at(0), *INSIDE), (1, at(0), *OUTSIDE)])
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        located = pages.locate(connection, fleet.tenant_id, points)
+    moved = Jsonb({"type": "Polygon", "coordinates": [square(4, 4, 6, 6)]})
+    admin.execute("UPDATE geofences SET boundary = %s WHERE id = %s", [moved, yard])
+
+    assert located is not None
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        pages.cross(connection, fleet.tenant_id, located, at(0))
+
+    [(vehicle, *_)] = admin.execute("SELECT vehicle_id FROM geofence_events").fetchall()
+    assert vehicle == fleet.vehicles[1]
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["UPDATE geofences SET is_active = false", "UPDATE geofences SET deleted_at = now()", "DELETE FROM geofences"],
+)
+def test_a_fence_that_is_gone_holds_nobody_inside_and_tells_no_exit(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet, end: str
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, **YARD)
+    go(engine, fleet, (0, 0, INSIDE))
+    assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (1, 1)
+
+    admin.execute(end.encode())
+    go(engine, fleet, (0, 1, OUTSIDE))
+
+    assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (0, 0)
+    assert ("exit", at(1)) not in kinds(admin)
+
+
+def test_a_presence_that_a_page_wrote_while_its_fence_went_is_dropped_by_the_next(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    yard = draw(admin, fleet, **YARD)
+    admin.execute("UPDATE geofences SET is_active = false")
+    admin.execute(
+        "INSERT INTO geofence_presence (tenant_id, vehicle_id, geofence_id, entered_at) VALUES (%s, %s, %s, %s)",
+        [fleet.tenant_id, fleet.vehicles[0], yard, at(0)],
+    )
+    draw(admin, fleet, "Another", **polygon(square(40, 40, 41, 41)))
+
+    go(engine, fleet, (0, 1, INSIDE))
+
+    assert (count(admin, "geofence_presence"), kinds(admin)) == (0, [])
+
+
+def test_a_fence_that_is_deleted_while_its_page_is_written_takes_its_events_with_it(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    yard, other = draw(admin, fleet, **YARD), draw(admin, fleet, "Other", **YARD)
+    points = pack(fleet, [(0, at(0), *INSIDE)])
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        located = pages.locate(connection, fleet.tenant_id, points)
+        assert located is not None
+        index = located.index
+    admin.execute("DELETE FROM geofences WHERE id = %s", [yard])
+    version_now = version(admin, fleet)
+    index.version = version_now  # as if the deletion had come between the look at the version and the writing
+
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        pages.cross(connection, fleet.tenant_id, located, at(0))
+
+    assert [row[0] for row in admin.execute("SELECT geofence_id FROM geofence_events").fetchall()] == [other]
+
+
+def test_an_invalid_fence_says_why_and_the_good_ones_beside_it_go_on(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    draw(admin, fleet, **YARD)
+    bad = draw(admin, fleet, "Bad", **BOWTIE)
+    before = version(admin, fleet)
+
+    go(engine, fleet, (0, 0, INSIDE))
+
+    assert kinds(admin) == [("entry", at(0))]
+    row = admin.execute("SELECT problem FROM geofences WHERE id = %s", [bad]).fetchone()
+    assert row == ("boundary.coordinates: crosses or touches itself at 1 1",)
+    assert version(admin, fleet) == before, "to note a problem is no change"
+    written = admin.execute("SELECT xmin::text FROM geofences WHERE id = %s", [bad]).fetchone()
+    cache.forget()
+    go(engine, fleet, (0, 1, OUTSIDE))
+    assert admin.execute("SELECT xmin::text FROM geofences WHERE id = %s", [bad]).fetchone() == written, "written once"
+
+
+def test_a_fence_that_is_mended_is_evaluated_again_and_has_no_problem(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    bad = draw(admin, fleet, **BOWTIE)
+    go(engine, fleet, (0, 0, INSIDE))
+    admin.execute("UPDATE geofences SET boundary = %s", [Jsonb(YARD["boundary"])])
+    assert admin.execute("SELECT problem FROM geofences WHERE id = %s", [bad]).fetchone() == (None,)
+
+    go(engine, fleet, (0, 1, INSIDE))
+
+    assert kinds(admin) == [("entry", at(1))]
+
+
+def test_a_fence_that_breaks_while_a_vehicle_is_inside_holds_it_no_longer(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, **YARD)
+    draw(admin, fleet, "Other", **circle(20, 20, 10))
+    go(engine, fleet, (0, 0, INSIDE))
+    admin.execute("UPDATE geofences SET boundary = %s WHERE name = 'Yard'", [Jsonb(BOWTIE["boundary"])])
+
+    go(engine, fleet, (0, 1, INSIDE))
+
+    assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (0, 0)
+    assert kinds(admin) == [("entry", at(0))]
+
+
+def test_a_page_that_rolls_back_halfway_leaves_nothing_and_then_gives_the_same(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, alert_on_exit=True, **YARD)
+    go(engine, fleet, (0, 0, INSIDE))
+    before = count(admin, "geofence_events"), count(admin, "alerts"), count(admin, "geofence_presence")
+    page = [(0, at(1), *OUTSIDE), (0, at(2), *INSIDE), (1, at(1), *INSIDE)]
+    with pytest.raises(ZeroDivisionError), engine.tenant_transaction(fleet.tenant_id) as connection:
+        report(connection, fleet, page)
+        raise ZeroDivisionError
+    assert before == (count(admin, "geofence_events"), count(admin, "alerts"), count(admin, "geofence_presence"))
+
+    go(engine, fleet, (0, 1, OUTSIDE), (0, 2, INSIDE), (1, 1, INSIDE))
+    once = count(admin, "geofence_events"), count(admin, "alerts")
+    assert go(engine, fleet, (0, 1, OUTSIDE), (0, 2, INSIDE), (1, 1, INSIDE)) == {}
+
+    assert kinds(admin) == [("entry", at(0)), ("entry", at(1)), ("exit", at(1)), ("entry", at(2))]
+    assert (count(admin, "geofence_events"), count(admin, "alerts")) == once
+
+
+def test_an_event_that_is_there_already_is_not_there_twice_and_alerts_nobody(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, **YARD)
+    go(engine, fleet, (0, 0, INSIDE))
+    admin.execute("DELETE FROM geofence_presence")
+    admin.execute("DELETE FROM alerts")
+    admin.execute("UPDATE vehicle_positions SET fences_at = NULL")
+
+    assert go(engine, fleet, (0, 0, INSIDE)) == {"geofence_events": 0}
+
+    assert (kinds(admin), count(admin, "alerts")) == ([("entry", at(0))], 0)
+
+
+def test_a_tenants_vehicles_meet_its_own_fences_only(engine: Database, admin: psycopg.Connection, fleet: Fleet) -> None:
+    other = make_fleet(admin, "other")
+    mine, theirs = draw(admin, fleet, **YARD), draw(admin, other, **YARD)
+    go(engine, fleet, (0, 0, INSIDE))
+    go(engine, other, (0, 0, INSIDE))
+    rows = admin.execute("SELECT tenant_id, vehicle_id, geofence_id FROM geofence_events").fetchall()
+    assert {tuple(row) for row in rows} == {
+        (fleet.tenant_id, fleet.vehicles[0], mine),
+        (other.tenant_id, other.vehicles[0], theirs),
+    }
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        assert [event[1] for event in told(connection)] == [mine]
+        assert connection.execute(text("SELECT tenant_id FROM geofence_presence")).scalars().all() == [fleet.tenant_id]
+
+
+def test_a_tenant_without_fences_pays_one_statement_and_no_watermark(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        assert pages.locate(connection, fleet.tenant_id, pack(fleet, [(0, at(0), *INSIDE)])) is None
+    assert count(admin, "vehicle_positions") == 0
+
+
+def test_memory_is_bounded_by_corners_and_keeps_what_was_used_last(
+    engine: Database, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "MOST_POSITIONS", 12)
+    fleets = [make_fleet(admin, f"t{number}") for number in range(4)]
+    for each in fleets:
+        draw(admin, each, **YARD)
+    for each in (*fleets[:2], fleets[0], *fleets[2:]):
+        with engine.tenant_transaction(each.tenant_id) as connection:
+            cache.find_index(connection, each.tenant_id)
+    assert list(cache._indexes) == [fleets[2].tenant_id, fleets[3].tenant_id]
+    assert sum(index.positions for index in cache._indexes.values()) <= 12
+
+
+def test_a_large_boundary_is_checked_by_the_database_in_a_moment(admin: psycopg.Connection, fleet: Fleet) -> None:
+    ring = [[math.cos(n / 3000), math.sin(n / 3000)] for n in range(int(math.tau * 3000))]
+    draw(admin, fleet, **polygon([*ring, ring[0]]))
+    row = admin.execute("SELECT max_latitude FROM geofences").fetchone()
+    assert row is not None
+    assert row[0] == pytest.approx(1, abs=1e-6)
+
+
+def test_json_of_another_application_may_hold_more_than_we_read(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    extra = {"crs": {"x": 1}, "bbox": [0, 0, 2, 2], "id": str(uuid4())}
+    draw(admin, fleet, kind="polygon", boundary={**YARD["boundary"], **extra})
+    go(engine, fleet, (0, 0, INSIDE))
+    assert kinds(admin) == [("entry", at(0))]
