@@ -1,5 +1,6 @@
 """The simulated provider itself: faithful, repeatable, and with nothing kept for a point."""
 
+import base64
 import json
 import math
 import multiprocessing
@@ -7,17 +8,32 @@ import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import requests
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from integrations.http import HttpSession
-from integrations.samsara import Samsara
-from integrations.simulator import Account, FaultPlan, SimulatorThread, serve
+from integrations.samsara import Samsara, SamsaraWebhooks
+from integrations.samsara.client import FEEDS
+from integrations.simulator import (
+    Account,
+    FaultPlan,
+    SimulatorThread,
+    expected_faults,
+    expected_safety_events,
+    send_samsara,
+    serve,
+)
+from integrations.simulator.app import Simulator
 from integrations.simulator.fleet import from_ms, to_ms
 from integrations.simulator.pages import Cursor, Pages
-from integrations.simulator.server import FEED_TYPES
+from integrations.simulator.samsara_webhooks import vehicle_event
+from integrations.simulator.server import FEED_TYPES, ServerThread
 from integrations.simulator.tracks import motion_at, track_of
 from tests.integrations.conftest import ACCOUNT, NOW
 
@@ -46,6 +62,11 @@ def ask(asking: requests.Session, url: str, **params: str) -> tuple[int, dict[st
         ("/fleet/vehicles", {"limit": "513"}),
         ("/fleet/vehicles", {"limit": "0"}),
         ("/fleet/vehicles", {"after": "e30"}),
+        ("/safety-events/stream", {}),
+        ("/safety-events/stream", {"startTime": "2026-11-16T12:00:00"}),
+        ("/safety-events/stream", {"startTime": "2026-11-16T12:00:00Z", "after": "e30"}),
+        ("/fleet/safety-events", {"startTime": "2026-11-16T12:00:00Z"}),
+        ("/fleet/safety-events", {"startTime": "yesterday", "endTime": "2026-11-16T12:00:00Z"}),
     ],
 )
 def test_what_samsara_would_refuse_is_refused_with_its_error_body(
@@ -71,6 +92,117 @@ def test_feed_and_snapshot_have_samsaras_shapes(simulator: SimulatorThread, aski
     assert isinstance(snapshot["data"][0]["gps"], dict)
     assert isinstance(feed["data"][0]["gps"], list)
     assert set(feed["pagination"]) == {"endCursor", "hasNextPage"}
+
+
+def test_fault_codes_have_samsaras_shapes(asking: requests.Session) -> None:
+    types, account = {"types": "faultCodes"}, Account(ACCOUNT.token, 40, fault_share=1.0)
+    with SimulatorThread(account, clock_ms=lambda: to_ms(NOW)) as simulator:
+        _, snapshot = ask(asking, simulator.url + "/fleet/vehicles/stats", **types)
+        _, feed = ask(asking, simulator.url + "/fleet/vehicles/stats/feed", **types)
+    assert isinstance(snapshot["data"][0]["faultCodes"], dict)
+    records = [vehicle["faultCodes"][0] for vehicle in feed["data"]]
+    of_lorries = [record["j1939"] for record in records if "j1939" in record]
+    of_vans = [record["obdii"] for record in records if "obdii" in record]
+    assert len(of_lorries) + len(of_vans) == len(records) == account.vehicles
+    codes = [code for section in of_lorries for code in section["diagnosticTroubleCodes"]]
+    assert {"spnId", "fmiId", "occurrenceCount", "milStatus", "txId"} <= set(codes[0])
+    assert set(of_lorries[0]["checkEngineLights"]) == {"emissionsIsOn", "protectIsOn", "stopIsOn", "warningIsOn"}
+    units = [unit for section in of_vans for unit in section["diagnosticTroubleCodes"]]
+    assert {"txId", "confirmedDtcs", "pendingDtcs", "permanentDtcs"} <= set(units[0])
+
+
+def test_codes_come_and_go() -> None:
+    account = Account("t", 60, start=NOW, fault_share=0.5)
+    told: dict[str, set[bool]] = {}
+    for report in expected_faults(account, NOW + timedelta(minutes=30)):
+        told.setdefault(report.device_id, set()).add(bool(report.codes))
+    kinds = list(told.values())
+    assert kinds.count({True, False}) == len([kind for kind in kinds if True in kind]) > 20
+    assert kinds.count({False}) > 20
+
+
+def test_the_safety_events_of_stream_and_list_are_the_same_under_other_ids(asking: requests.Session) -> None:
+    window = {"startTime": (NOW - timedelta(hours=8)).isoformat(), "endTime": NOW.isoformat()}
+    account = Account(ACCOUNT.token, 20, start=NOW - timedelta(hours=6))
+    with SimulatorThread(account, clock_ms=lambda: to_ms(NOW)) as simulator:
+        _, stream = ask(asking, simulator.url + "/safety-events/stream", startTime=window["startTime"])
+        _, listed = ask(asking, simulator.url + "/fleet/safety-events", **window)
+    of_stream = {(event["asset"]["id"], event["startMs"]) for event in stream["data"]}
+    of_list = {(event["vehicle"]["id"], event["time"]) for event in listed["data"]}
+    assert of_stream == of_list
+    assert len(of_list) == len(listed["data"]) > 20
+    assert {event["id"] for event in stream["data"]}.isdisjoint(event["id"] for event in listed["data"])
+    assert not stream["pagination"]["hasNextPage"] and stream["pagination"]["endCursor"]
+
+
+@pytest.mark.parametrize(
+    ("safety", "stream", "listed"), [("current", 200, 200), ("legacy", 404, 200), ("none", 403, 403)]
+)
+def test_an_account_may_have_the_list_only_or_lack_the_scope(
+    asking: requests.Session, safety: Literal["current", "legacy", "none"], stream: int, listed: int
+) -> None:
+    account = Account(ACCOUNT.token, 3, start=NOW, safety=safety)
+    window = {"startTime": NOW.isoformat(), "endTime": NOW.isoformat()}
+    with SimulatorThread(account) as simulator:
+        assert ask(asking, simulator.url + "/safety-events/stream", startTime=window["startTime"])[0] == stream
+        assert ask(asking, simulator.url + "/fleet/safety-events", **window)[0] == listed
+        assert ask(asking, simulator.url + "/fleet/vehicles")[0] == 200
+
+
+def test_a_share_of_the_vehicles_falls_silent_and_speaks_again(session: HttpSession) -> None:
+    minute = timedelta(minutes=1)
+    begins, ends = NOW - 6 * minute, NOW - 2 * minute
+    account = Account("t", 100, start=NOW - 10 * minute, silent_share=0.2, silent_from=begins, silent_until=ends)
+    silent = {account.device_id(index) for index in range(100) if account.falls_silent(index)}
+    assert 10 < len(silent) < 30
+    with SimulatorThread(account, clock_ms=lambda: to_ms(NOW)) as simulator:
+        client = Samsara(session, "t", simulator.url, clock=lambda: NOW)
+        seen, cursor, has_more = list[tuple[str, datetime]](), None, True
+        while has_more:
+            page = client.read_feed("gps", cursor)
+            seen += [(reading.device_id, reading.time) for reading in page.readings]
+            cursor, has_more = page.cursor, page.has_more
+    assert sorted(seen) == sorted(account.expected(NOW))
+    within = {device for device, at in seen if begins < at <= ends}
+    assert within == {account.device_id(index) for index in range(100)} - silent
+    assert silent <= {device for device, at in seen if at > ends}
+
+
+def test_what_a_silent_vehicle_is_known_for_is_its_last_word_before(session: HttpSession) -> None:
+    hour = timedelta(hours=1)
+    account = Account("t", 100, silent_share=1.0, silent_from=NOW - hour)
+    with SimulatorThread(account, clock_ms=lambda: to_ms(NOW)) as simulator:
+        readings = Samsara(session, "t", simulator.url, clock=lambda: NOW).read_snapshot("gps", None).readings
+    newest = {
+        device: max(each.time for each in readings if each.device_id == device) for device, _ in account.expected(NOW)
+    }
+    assert len(newest) == 100
+    assert all(NOW - hour - timedelta(seconds=5) < at <= NOW - hour for at in newest.values())
+    assert expected_safety_events(account, NOW) == {
+        key: event for key, event in expected_safety_events(account, NOW).items() if event.time <= NOW - hour
+    }
+
+
+def test_several_simulators_can_share_an_application(asking: requests.Session) -> None:
+    simulator = Simulator([Account(ACCOUNT.token, 2)], FaultPlan(), lambda: to_ms(NOW), 1_000_000)
+    app = Starlette(routes=[*simulator.routes(), Route("/{path:path}", lambda _: Response("another's", 299))])
+    with ServerThread(app) as server:
+        assert ask(asking, server.url + "/fleet/vehicles")[0] == 200
+        assert asking.get(server.url + "/elsewhere", timeout=5).status_code == 299
+
+
+def test_a_webhook_is_sent_signed(asking: requests.Session) -> None:
+    taken: list[tuple[bytes, dict[str, str]]] = []
+
+    async def take(request: Request) -> Response:
+        taken.append((await request.body(), dict(request.headers)))
+        return Response(status_code=202)
+
+    secret, body = base64.b64encode(b"key").decode(), vehicle_event(ACCOUNT, "GatewayUnplugged", 0, to_ms(NOW))
+    with ServerThread(Starlette(routes=[Route("/hook", take, methods=["POST"])])) as server:
+        assert send_samsara(f"{server.url}/hook", body, secret) == 202
+    ((sent, headers),) = taken
+    assert SamsaraWebhooks().verify(sent, headers, secret, datetime.now(UTC)).kind == "GatewayUnplugged"
 
 
 def test_each_account_has_its_own_vehicles() -> None:
@@ -200,6 +332,10 @@ def test_rendered_pages_are_forgotten_beyond_their_bound_and_render_the_same_aga
             break
     assert pages == 2 + 2 * 12
     assert small._used_bytes < 1_000_000 < large._used_bytes
+
+
+def test_the_pages_that_are_had_ready_are_those_that_the_client_asks_for() -> None:
+    assert tuple(FEEDS.values()) == FEED_TYPES
 
 
 def test_a_cursor_is_bound_to_its_account_and_types() -> None:
