@@ -1,6 +1,8 @@
 """How fast a connection may ask its provider: counted in Redis for all workers, or per process where it is down."""
 
+import hashlib
 import time
+from typing import NamedTuple
 
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage, RedisStorage
@@ -17,19 +19,91 @@ _DEFAULT_PER_S = {"samsara": 25}
 _LONGEST_WAIT_S = 2.0
 
 
-def wait_for_turn(account: Account) -> None:
-    """Wait until the connection may make one request.
+class Bucket(NamedTuple):
+    """So many requests at once, and so many more a minute."""
+
+    size: int
+    per_min: float
+
+
+# Of all connections of one application together (smartcar.com/docs/help/api-limits, read 2026-11). A connection's
+# settings `bucket_size` and `bucket_per_min` override.
+_BUCKETS = {"smartcar": Bucket(120, 2)}
+
+# Takes one from a bucket, by the server's clock; returns how many milliseconds are missing, 0 where it took one.
+_TAKE = """
+local clock = redis.call('TIME')
+local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local size, per_ms = tonumber(ARGV[1]), tonumber(ARGV[2]) / 60000
+local known = redis.call('HMGET', KEYS[1], 'left', 'at_ms')
+local left = tonumber(known[1]) or size
+left = math.min(size, left + math.max(0, now_ms - (tonumber(known[2]) or now_ms)) * per_ms)
+local missing_ms = 0
+if left >= 1 then left = left - 1 else missing_ms = math.ceil((1 - left) / per_ms) end
+redis.call('HSET', KEYS[1], 'left', tostring(left), 'at_ms', now_ms)
+redis.call('PEXPIRE', KEYS[1], math.ceil(size / per_ms) + 1000)
+return missing_ms
+"""
+
+
+def wait_for_turn(account: Account, client_id: str | None = None) -> None:
+    """Wait until the connection may make one request; those of one client share what the provider grants the client.
 
     Raises:
         RateLimited: its turn is further off than a slice should sleep.
     """
+    bucket = _bucket_of(account)
+    deadline = time.monotonic() + _LONGEST_WAIT_S
+    if bucket is not None:
+        _wait_for_bucket(bucket, _key_of(account, client_id), deadline)
+        return
     per_s = max(1, int(account.settings.get("requests_per_s") or _DEFAULT_PER_S.get(account.provider, 10)))
     item = RateLimitItemPerSecond(per_s)
-    deadline = time.monotonic() + _LONGEST_WAIT_S
     while not _hit(item, str(account.id)):
         if time.monotonic() >= deadline:
             raise RateLimited("the connection's own rate limit is used up", retry_after_s=1.0)
         time.sleep(1 / per_s)
+
+
+def _bucket_of(account: Account) -> Bucket | None:
+    usual = _BUCKETS.get(account.provider)
+    if usual is None:
+        return None
+    size, per_min = account.settings.get("bucket_size"), account.settings.get("bucket_per_min")
+    return Bucket(max(1, int(size or usual.size)), max(0.1, float(per_min or usual.per_min)))
+
+
+def _key_of(account: Account, client_id: str | None) -> str:
+    """Name a bucket by what shares it, without telling who that is."""
+    shared = hashlib.sha256((client_id or str(account.id)).encode()).hexdigest()[:32]
+    return f"{account.provider}:{shared}"
+
+
+def _wait_for_bucket(bucket: Bucket, key: str, deadline: float) -> None:
+    while missing_s := _take(bucket, key):
+        if time.monotonic() + missing_s > deadline:
+            raise RateLimited("the application's requests are used up", retry_after_s=missing_s)
+        time.sleep(missing_s)
+
+
+def _take(bucket: Bucket, key: str) -> float:
+    """Take one request from a bucket. Returns in how many seconds there is one, 0 where it was taken."""
+    name = f"{get_settings().redis_key_prefix}bucket:{key}"
+
+    def shared() -> float:
+        missing_ms = watchers.client().register_script(_TAKE)(keys=[name], args=[bucket.size, bucket.per_min])
+        return int(missing_ms) / 1000
+
+    return watchers.attempt(shared, lambda: _take_own(bucket, key))
+
+
+def _take_own(bucket: Bucket, key: str) -> float:
+    now, per_s = time.monotonic(), bucket.per_min / 60
+    left, at = _own_buckets.get(key, (float(bucket.size), now))
+    left = min(float(bucket.size), left + (now - at) * per_s)
+    missing_s = 0.0 if left >= 1 else (1 - left) / per_s
+    _own_buckets[key] = (left if missing_s else left - 1, now)
+    return missing_s
 
 
 def _hit(item: RateLimitItemPerSecond, key: str) -> bool:
@@ -37,6 +111,7 @@ def _hit(item: RateLimitItemPerSecond, key: str) -> bool:
 
 
 _own = MovingWindowRateLimiter(MemoryStorage())
+_own_buckets: dict[str, tuple[float, float]] = {}
 _limiters: dict[int, RateLimiter] = {}
 
 
@@ -56,3 +131,4 @@ def _shared() -> RateLimiter:
 def forget() -> None:
     """Forget every connection of this process."""
     _limiters.clear()
+    _own_buckets.clear()

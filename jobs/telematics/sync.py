@@ -9,27 +9,27 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
-import msgspec
 import structlog
 
-from db.encryption import Keyring, connection_context
 from db.queries import telematics
 from db.queries.telematics import Account, Cursor
-from integrations.errors import CredentialsRejected, CursorRefused, IntegrationError, PermanentError
+from integrations.errors import AccessExpired, CredentialsRejected, CursorRefused, IntegrationError, PermanentError
 from integrations.registry import check_origin, open_provider
 from integrations.telematics import DevicePage, Page, Rejected, TelematicsProvider
 from jobs.outcomes import Counts, NextSlice, Snooze
 from jobs.run import Run
 from jobs.settings import Settings, get_settings
-from jobs.telematics import live, pace
+from jobs.telematics import live, pace, tokens
 from jobs.telematics.page import Prepared, prepare, write_devices, write_readings
 
 _log = structlog.get_logger()
 
 DEVICES = "devices"
-_LIST_DEVICES_EVERY = timedelta(hours=1)
+_LIST_DEVICES_S = 3600
+_LIST_DEVICES_EVERY_S = {"smartcar": 21_600}  # its list comes out of a bucket of 120 requests an hour
 _GATHER_READINGS = 2_500
 """Small pages are gathered up to so many readings, and for no longer than the seconds below."""
 _GATHER_S = 1.0
@@ -64,45 +64,60 @@ def sync_connection(run: Run, connection_id: UUID) -> Counts | NextSlice:
     settings = get_settings()
     with run.transaction() as connection:
         account = telematics.find_account(connection, connection_id)
-        cursors = telematics.read_cursors(connection, connection_id)
     if account is None:
         raise PermanentError(f"connection_id: the tenant has no connection {connection_id}")
     if account.status != "active":
         return {"not_active": 1}
     deadline = time.monotonic() + settings.slice_s
-    provider = _open(account, settings)
-    try:
-        for stage in list(_stages(provider, cursors, run)):
-            if not _read_or_begin_anew(run, account, provider, stage, deadline):
-                return NextSlice({})
-    except CredentialsRejected as error:
-        with run.transaction() as connection:
-            telematics.cut_off(connection, account, str(error), run.now)
-        raise
-    finally:
-        provider.close()
+    if tokens.runs_out(account.provider, tokens.open_credentials(account, settings), run.now):
+        account = tokens.renew_or_cut_off(run, account, settings)
+        is_at_end = _read_account(run, account, settings, deadline, may_renew=False)
+    else:
+        may_renew = tokens.is_renewed_by(account.provider)
+        is_at_end = _read_account(run, account, settings, deadline, may_renew=may_renew)
+    if not is_at_end:
+        return NextSlice({})
     with run.transaction() as connection:
         telematics.note_sync(connection, account.id, run.now)
         run.succeed(connection)
     return {}
 
 
+def _read_account(run: Run, account: Account, settings: Settings, deadline: float, *, may_renew: bool) -> bool:
+    """Read an account's stages; False where the slice was over before their end.
+
+    An access token that is refused in the middle is renewed once; the cursors say where to go on.
+    """
+    provider = _open(account, settings)
+    try:
+        with run.transaction() as connection:
+            cursors = telematics.read_cursors(connection, account.id)
+        stages = list(_stages(provider, cursors, account, run))
+        return all(_read_or_begin_anew(run, account, provider, stage, deadline) for stage in stages)
+    except CredentialsRejected as error:
+        if not (may_renew and isinstance(error, AccessExpired)):
+            with run.transaction() as connection:
+                telematics.cut_off(connection, account, str(error), run.now)
+            raise
+    finally:
+        provider.close()
+    renewed = tokens.renew_or_cut_off(run, account, settings)
+    return _read_account(run, renewed, settings, deadline, may_renew=False)
+
+
 def _open(account: Account, settings: Settings) -> TelematicsProvider:
     if account.base_url is not None:
         check_origin(account.provider, account.base_url, settings.provider_origins)
-    keyring = Keyring.from_settings([key.get_secret_value() for key in settings.encryption_keys])
-    secret = keyring.decrypt(
-        account.credentials_encrypted, associated=connection_context(account.tenant_id, account.id)
-    )
-    credentials = msgspec.json.decode(secret, type=dict[str, str])
-    return open_provider(account.provider, credentials, account.base_url)
+    credentials = tokens.open_credentials(account, settings)
+    turn = partial(pace.wait_for_turn, account, credentials.get("client_id"))
+    return open_provider(account.provider, credentials, account.base_url, options=account.settings, wait_for_turn=turn)
 
 
-def _stages(provider: TelematicsProvider, cursors: dict[str, Cursor], run: Run) -> Iterator[Stage]:
+def _stages(provider: TelematicsProvider, cursors: dict[str, Cursor], account: Account, run: Run) -> Iterator[Stage]:
     devices = cursors.get(DEVICES, Cursor(None, None))
-    is_stale = devices.completed_at is None or devices.completed_at < run.now - _LIST_DEVICES_EVERY
-    if devices.cursor is not None or is_stale:
-        yield Stage(DEVICES, devices.cursor)
+    every = timedelta(seconds=_LIST_DEVICES_EVERY_S.get(account.provider, _LIST_DEVICES_S))
+    if devices.completed_at is None or devices.completed_at < run.now - every:
+        yield Stage(DEVICES, devices.cursor)  # an unfinished one goes on: it is the last complete one that is stale
     for feed in provider.snapshots:
         snapshot = cursors.get(f"snapshot:{feed}", Cursor(None, None))
         if feed not in cursors and snapshot.completed_at is None:
@@ -161,7 +176,6 @@ def _fetch(
 ) -> Prepared | DevicePage:
     """Get what is written next and prepare it, while what came before is being written."""
     if stage.name == DEVICES:
-        pace.wait_for_turn(account)
         return provider.list_devices(cursor)
     pages = _read_pages(account, provider, stage, cursor)
     with run.database.tenant_transaction(account.tenant_id) as connection:
@@ -178,7 +192,6 @@ def _read_pages(account: Account, provider: TelematicsProvider, stage: Stage, cu
     until = time.monotonic() + _GATHER_S
     while True:
         try:
-            pace.wait_for_turn(account)
             pages.append(read(stage.feed, pages[-1].cursor if pages else cursor))
         except IntegrationError:
             if not pages:
