@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -19,8 +20,8 @@ FRESH_HOURS = 24
 """An older level says nothing of now; a vehicle that fell silent so long before the others is no part of the outage."""
 HYSTERESIS_PERCENT = 5
 """So far above its threshold a level is low no more: a tank on a slope does not open an alert at every turn."""
-MISSED_POLLS = 3
-"""After so many intervals without a finished sync it is we who do not read, not the provider who has nothing."""
+MISSED_TICKS = 3
+"""After so many ticks without a finished sync it is we who do not read, not the provider who has nothing."""
 
 _REPORTED_AT = "greatest(p.time, p.odometer_at, p.engine_hours_at, p.fuel_at, p.battery_at, p.engine_state_at)"
 _MINUTE = """'YYYY-MM-DD HH24:MI "UTC"'"""
@@ -40,10 +41,8 @@ _WATCHED = f"""
     ),
     accounts AS MATERIALIZED (
         SELECT c.id, c.provider, c.name, c.status, coalesce(c.last_synced_at, c.created_at) AS read_at,
-               make_interval(secs => CASE WHEN c.settings ->> 'poll_every_s' ~ '^[0-9]{{1,7}}$'
-                                          THEN CAST(c.settings ->> 'poll_every_s' AS integer)
-                                          ELSE coalesce(CAST(CAST(:poll_every_s AS jsonb) ->> c.provider AS integer),
-                                                        CAST(:tick_s AS integer)) END) AS poll_every
+               make_interval(secs => coalesce(CAST(CAST(:poll_every_s AS jsonb) ->> CAST(c.id AS text) AS integer),
+                                              CAST(:tick_s AS integer))) AS poll_every
         FROM connections c WHERE c.deleted_at IS NULL
     ),
     fleet AS MATERIALIZED (
@@ -123,7 +122,8 @@ _OUTAGES = f"""
                                   'last_reported_at', j.last_reported_at, 'last_synced_at', j.read_at) AS details
         FROM judged j CROSS JOIN LATERAL (
             SELECT CASE WHEN NOT j.is_silent THEN 'recovering'
-                        WHEN j.read_at <= :now - {MISSED_POLLS} * j.poll_every THEN 'not_read'
+                        WHEN j.read_at <= :now - make_interval(secs => {MISSED_TICKS} * CAST(:tick_s AS integer))
+                            THEN 'not_read'
                         ELSE 'not_reporting' END AS state,
                    NOT j.is_silent AND (j.silent = 0 OR coalesce(
                        j.state_before = 'recovering' AND j.updated_at <= :now - 2 * j.poll_every, false)) AS is_over
@@ -211,26 +211,35 @@ _CHECK = text(
 ).bindparams(bindparam("defaults", type_=JSONB), bindparam("poll_every_s", type_=JSONB))
 
 
+_POLLED = text("SELECT id, provider, settings FROM connections WHERE deleted_at IS NULL")
+
+
+def list_polled(connection: Connection) -> list[tuple[UUID, str, dict[str, Any]]]:
+    """Return the id, provider and settings of the tenant's connections."""
+    return [(row[0], row[1], row[2]) for row in connection.execute(_POLLED)]
+
+
 def check(
     connection: Connection,
     now: datetime,
     *,
     defaults: Mapping[str, Thresholds],
-    poll_every_s: Mapping[str, int],
+    poll_every_s: Mapping[UUID, int],
     tick_s: int,
 ) -> dict[str, int]:
     """Open what has become due by `now` and resolve what is over, for every vehicle and connection of the tenant.
 
     Args:
         defaults: by kind of vehicle, where the tenant has said nothing.
-        poll_every_s: by provider, how often it has something new; a connection's own setting comes before it.
-        tick_s: the same for every other provider.
+        poll_every_s: by connection, how often its provider has something new of a vehicle; `tick_s` of any other.
+        tick_s: how often connections are read.
 
     Returns:
         How many alerts of each kind opened, and how many were resolved.
     """
     told = [{"vehicle_kind": kind} | asdict(each) for kind, each in defaults.items()]
-    values: dict[str, Any] = {"now": now, "defaults": told, "poll_every_s": dict(poll_every_s), "tick_s": tick_s}
+    polled = {str(connection_id): seconds for connection_id, seconds in poll_every_s.items()}
+    values = {"now": now, "defaults": told, "poll_every_s": polled, "tick_s": tick_s}
     return {row[0]: row[1] for row in connection.execute(_CHECK, values)}
 
 

@@ -22,6 +22,19 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 TICK = timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+# A request of Smartcar's 490 for every 5,467 s of a month, or five of them for the older API; then up to a tenth later.
+SMARTCAR: list[tuple[dict[str, Any], timedelta, bool]] = [
+    ({}, timedelta(seconds=2 * (5467 + 180)) - TICK, False),
+    ({}, timedelta(seconds=2 * (5467 + 180)), True),
+    ({"poll_every_s": 7200}, timedelta(seconds=2 * (7200 + 720)) - TICK, False),
+    ({"poll_every_s": 7200}, timedelta(seconds=2 * (7200 + 720)), True),
+    ({"poll_every_s": 600, "calls_per_vehicle_and_month": 100_000}, timedelta(minutes=30), True),
+    ({"poll_every_s": 600}, timedelta(seconds=2 * (5467 + 60)) - TICK, False),
+    ({"api": "v2"}, timedelta(seconds=2 * (27_331 + 180)) - TICK, False),
+    ({"api": "v2"}, timedelta(seconds=2 * (27_331 + 180)), True),
+    ({"poll_every_s": "often"}, timedelta(seconds=2 * (5467 + 180)) - TICK, False),
+    ({"poll_every_s": "often"}, timedelta(seconds=2 * (5467 + 180)), True),
+]
 WRONG_POLLS: list[Any] = ["soon", None, [], {}, "-5", 1e300, "99999999999999999999"]
 
 
@@ -421,10 +434,7 @@ class TestConnections:
         ("provider", "settings", "silence", "opens"),
         [
             ("samsara", {}, 30 * MINUTE, True),
-            ("smartcar", {}, HOUR - TICK, False),
-            ("smartcar", {}, HOUR, True),
-            ("smartcar", {"poll_every_s": 7200}, 4 * HOUR - TICK, False),
-            ("smartcar", {"poll_every_s": 7200}, 4 * HOUR, True),
+            *(("smartcar", *case) for case in SMARTCAR),
             ("samsara", {"poll_every_s": "3600"}, 2 * HOUR - TICK, False),
             ("samsara", {"poll_every_s": "3600"}, 2 * HOUR, True),
             ("samsara", {"poll_every_s": 60}, 30 * MINUTE, True),
@@ -521,6 +531,14 @@ class TestConnections:
         [alert] = fleet.alerts()
         assert said in alert["message"]
         assert alert["severity"] == severity
+
+    def test_we_do_not_read_after_three_ticks_however_seldom_the_provider_has_news(self, fleet: Fleet) -> None:
+        connection_id = fleet.connection(synced=15 * MINUTE, provider="smartcar")
+        fleet.vehicles(3, 4 * HOUR, connection_id=connection_id)
+
+        fleet.check()
+
+        assert [alert["details"]["state"] for alert in fleet.alerts()] == ["not_read"]
 
     def test_an_open_alert_follows_what_it_is_about(self, fleet: Fleet) -> None:
         connection_id = fleet.connection()
