@@ -3,9 +3,9 @@
 Shapes: github.com/traccar/traccar at 9e5c458, model/*.java and openapi.yaml, read 2026-11.
 """
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -125,26 +125,16 @@ class TraccarFleet:
     def position(self, index: int, at_ms: int) -> str:
         """Return the position of an instant as JSON text."""
         motion = motion_at(track_of(self.account.seed, index), at_ms / 1000)
-        attributes: dict[str, Any] = {
-            "ignition": motion.engine_state != "Off",
-            "motion": motion.engine_state == "On",
-            "sat": 11,
-            "batteryLevel": 97,
-            "odometer": int(motion.odometer_m),
-            "distance": 0.0,
-            "totalDistance": round(motion.odometer_m - 1e6, 2),
-            "hours": int(motion.engine_s * 1000),
-        }
-        if not self.account.is_electric(index):
-            attributes["fuelLevel"] = round(motion.fill_percent, 1)
         alarm, codes = self.alarm(index, at_ms), self.codes(index, at_ms)
-        if alarm is not None:
-            attributes["alarm"] = alarm
-        if codes is not None:
-            attributes["dtcs"] = codes
+        seldom = f',"fuelLevel":{motion.fill_percent:.1f}' if not self.account.is_electric(index) else ""
+        seldom += "" if alarm is None else f',"alarm":"{alarm}"'
+        seldom += "" if codes is None else f',"dtcs":"{codes}"'
         at = iso(at_ms)
         return (
-            f'{{"id":{position_id(index, at_ms)},"attributes":{json.dumps(attributes)},'
+            f'{{"id":{position_id(index, at_ms)},"attributes":{{'
+            f'"ignition":{_json(motion.engine_state != "Off")},"motion":{_json(motion.engine_state == "On")},'
+            f'"sat":11,"batteryLevel":97,"odometer":{int(motion.odometer_m)},"distance":0.0,'
+            f'"totalDistance":{motion.odometer_m - 1e6:.2f},"hours":{int(motion.engine_s * 1000)}{seldom}}},'
             f'"deviceId":{self.account.device_id(index)},"protocol":"teltonika","serverTime":"{at}",'
             f'"deviceTime":"{at}","fixTime":"{at}","valid":true,'
             f'"latitude":{motion.latitude:.7f},"longitude":{motion.longitude:.7f},"altitude":34.0,'
@@ -172,6 +162,11 @@ def position_id(index: int, at_ms: int) -> int:
     return (at_ms - _FIRST_MS) * 10_000 + index % 10_000 + 1
 
 
+@lru_cache(maxsize=8192)
 def iso(at_ms: int) -> str:
     """Return an instant as Jackson writes it."""
     return from_ms(at_ms).isoformat(timespec="milliseconds")
+
+
+def _json(flag: bool) -> str:
+    return "true" if flag else "false"

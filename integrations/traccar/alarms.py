@@ -5,11 +5,10 @@ the tracker itself are no safety events and not read.
 """
 
 import re
-from collections.abc import Iterator
-from datetime import UTC
+from datetime import datetime
 
 from integrations.telematics import SafetyEvent
-from integrations.traccar.wire import Position
+from integrations.traccar.wire import KPH_PER_KNOT, Position
 
 _SEVERITY = {
     "accident": "critical",
@@ -25,20 +24,21 @@ _SEVERITY = {
 _INNER_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-def read_alarms(position: Position, device_id: str) -> Iterator[SafetyEvent]:
-    """Yield an event for each alarm of a position, known by the position's id and the alarm."""
-    labels = tuple(dict.fromkeys(word.strip() for word in (position.attributes.alarm or "").split(",")))
-    for label in labels:
-        if label not in _SEVERITY:
-            continue
-        yield SafetyEvent(
+def read_alarms(position: Position, device_id: str, at: datetime) -> list[SafetyEvent]:
+    """Return an event for each alarm of a position, known by the position's id and the alarm."""
+    labels = dict.fromkeys(word.strip() for word in (position.attributes.alarm or "").split(","))
+    return [
+        SafetyEvent(
             f"{position.id}:{label}",
             device_id,
-            position.fix_time.astimezone(UTC),
+            at,
             _INNER_CAPITAL.sub("_", label).lower(),
             (label,),
             _SEVERITY[label],
             position.latitude if position.valid else None,
             position.longitude if position.valid else None,
-            None if position.speed is None else position.speed * 1.852,
+            None if position.speed is None else position.speed * KPH_PER_KNOT,
         )
+        for label in labels
+        if label in _SEVERITY
+    ]

@@ -16,7 +16,7 @@ from integrations.traccar.decode import Decoded, decode_positions
 from integrations.traccar.devices import Listed, chosen_groups, decode_devices, list_ids
 from integrations.traccar.options import read_options
 from integrations.traccar.refusals import judge
-from integrations.traccar.rounds import advance, block, first_round, next_round
+from integrations.traccar.rounds import MOST_POSITIONS, advance, block, first_round, next_round
 from integrations.traccar.salvage import salvage_positions
 
 _SMALLER = 8
@@ -124,11 +124,12 @@ class Traccar:
                     raise
             else:
                 cut_off = [each for each, count in decoded.counts.items() if count >= self._options.max_positions]
-                if not cut_off or is_smallest:
+                positions = sum(decoded.counts.values())
+                if is_smallest or (not cut_off and positions <= MOST_POSITIONS):
                     break
             cursor.span_s = max((until - cursor.since) // _SMALLER, 1)
-        decoded.rejected += (rejected("positions_cut_off", "", b"", str(device)) for device in cut_off)
-        advance(cursor, until, sum(decoded.counts.values()), decoded.newest)
+        decoded.rejected += (rejected("positions_cut_off", "deviceId", b"", str(device)) for device in cut_off)
+        advance(cursor, until, positions, decoded.newest)
         return decoded
 
     def _get_route(self, devices: list[int], since: int, until: int) -> Answer:

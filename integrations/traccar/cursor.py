@@ -4,7 +4,6 @@ Stored as text: columns of small numbers, packed and compressed, some ten bytes 
 """
 
 import base64
-import binascii
 import zlib
 from typing import Annotated
 
@@ -86,7 +85,7 @@ def write_cursor(cursor: Cursor) -> str:
         packed.since_sweep.append(mark.newest - mark.swept)
         packed.since_sweep_before.append(mark.swept - mark.swept_before)
         before = mark.device
-    return base64.urlsafe_b64encode(zlib.compress(msgspec.msgpack.encode(packed))).decode()
+    return base64.b85encode(zlib.compress(msgspec.msgpack.encode(packed))).decode()
 
 
 def read_cursor(text: str) -> Cursor:
@@ -98,7 +97,7 @@ def read_cursor(text: str) -> Cursor:
     try:
         packed = _decode(_unpacked(text))
         return _cursor(packed)
-    except (*BROKEN, binascii.Error, zlib.error, ValueError) as error:
+    except (*BROKEN, zlib.error, ValueError) as error:
         raise CursorRefused(f"traccar: the cursor cannot be read: {type(error).__name__}") from None
 
 
@@ -106,7 +105,7 @@ def _unpacked(text: str) -> bytes:
     if len(text) > _LONGEST_TEXT:
         raise ValueError
     stream = zlib.decompressobj()
-    packed = stream.decompress(base64.b64decode(text.encode("ascii"), b"-_", validate=True), _LONGEST_PACKED)
+    packed = stream.decompress(base64.b85decode(text), _LONGEST_PACKED)
     if not stream.eof:
         raise ValueError
     return packed

@@ -16,14 +16,14 @@ from integrations.telematics import FaultReport, Reading, Rejected, SafetyEvent
 from integrations.traccar.alarms import read_alarms
 from integrations.traccar.codes import read_codes
 from integrations.traccar.options import Options
-from integrations.traccar.wire import Attributes, Position
+from integrations.traccar.wire import KPH_PER_KNOT, Attributes, Position
 
-_KPH_PER_KNOT = 1.852
 _M_PER_KM = 1000
 _MS_PER_H = 3_600_000
 
 _decode = msgspec.json.Decoder(list[Position]).decode
 _in_time = attrgetter("fix_time", "id")
+_time = attrgetter("time")
 
 # Odometer, engine hours, fuel, battery, engine state: the columns of a reading after its speed, in their order.
 _Meters = tuple[float | None, float | None, float | None, float | None, str | None]
@@ -64,8 +64,14 @@ def doubt(position: Position, limits: Limits, options: Options) -> str | None:
     if unbelieved:
         return unbelieved
     if not position.valid:
-        return "fix_invalid" if _meters(position, options) == _NOTHING and position.attributes.dtcs is None else None
+        return None if _says_anything(position, options) else "fix_invalid"
     return "null_island" if is_null_island(position.latitude, position.longitude) else None
+
+
+def _says_anything(position: Position, options: Options) -> bool:
+    if position.attributes.dtcs is not None or _meters(position, options) != _NOTHING:
+        return True
+    return bool(read_alarms(position, "", position.fix_time))
 
 
 def map_positions(positions: Iterable[Position], limits: Limits, options: Options) -> Decoded:
@@ -84,8 +90,8 @@ def map_positions(positions: Iterable[Position], limits: Limits, options: Option
 
 def _append(decoded: Decoded, device_id: str, positions: list[Position], limits: Limits, options: Options) -> None:
     """Append what one device reported, one reading an instant. The hot loop of a sync."""
-    readings = decoded.readings
-    start = len(readings)
+    readings, reports, events = decoded.readings, decoded.fault_reports, decoded.safety_events
+    starts = len(readings), len(reports), len(events)
     previous, is_odd = limits.earliest, False
     for p in positions:
         at = p.fix_time
@@ -93,7 +99,7 @@ def _append(decoded: Decoded, device_id: str, positions: list[Position], limits:
             previous = at
             at = at if at.tzinfo is UTC else at.astimezone(UTC)
             speed = p.speed
-            kph = None if speed is None else speed * _KPH_PER_KNOT
+            kph = None if speed is None else speed * KPH_PER_KNOT
             readings.append(
                 Reading(device_id, at, p.latitude, p.longitude, p.course, kph, *_meters(p, options)),
             )
@@ -104,13 +110,15 @@ def _append(decoded: Decoded, device_id: str, positions: list[Position], limits:
                 readings.append(Reading(device_id, at, None, None, None, None, *meters))
         attributes = p.attributes
         if attributes.alarm:
-            decoded.safety_events += read_alarms(p, device_id)
+            events += read_alarms(p, device_id, at)
         if attributes.dtcs is not None:
             report, unreadable = read_codes(attributes.dtcs, device_id, at)
-            decoded.fault_reports.append(report)
+            reports.append(report)
             decoded.rejected += unreadable
     if is_odd:
-        readings[start:] = _merged(readings[start:])
+        readings[starts[0] :] = _merged(readings[starts[0] :])
+        reports[starts[1] :] = sorted({each.time: each for each in reports[starts[1] :]}.values(), key=_time)
+        events[starts[2] :] = sorted(events[starts[2] :], key=_time)
 
 
 def _spoke_at(position: Position, limits: Limits) -> datetime:

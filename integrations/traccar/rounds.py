@@ -14,6 +14,8 @@ from integrations.traccar.cursor import Cursor, Mark
 # A request names its devices in its URL, which servers bound at 8 KiB.
 BLOCK = 200
 TARGET_POSITIONS = 5_000
+MOST_POSITIONS = 4 * TARGET_POSITIONS
+"""A page with more is asked for again in smaller pieces: it was meant for a time in which there was less."""
 _AHEAD = timedelta(minutes=5)
 _USUAL_PACE = 1 / 30
 # Traccar says that it has heard of a device before the position is stored, and by its own clock.

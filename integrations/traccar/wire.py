@@ -10,7 +10,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-_FASTEST_KNOTS = 500 / 1.852
+KPH_PER_KNOT = 1.852
+_FASTEST_KNOTS = 500 / KPH_PER_KNOT
 _LONGEST_M = 1e10
 _LONGEST_MS = 3.6e12
 

@@ -1,0 +1,1 @@
+"""What every provider must fulfil, asked of each against its simulator. See docs/providers.md."""
