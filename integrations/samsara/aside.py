@@ -11,6 +11,7 @@ from integrations.samsara.bounds import BROKEN
 from integrations.telematics import Rejected
 
 _PAYLOAD_BYTES = 4096
+_MOST_ITEMS = 10_000
 _NUL = re.compile(r"\x00|\\u0000")
 
 
@@ -86,13 +87,16 @@ class Members:
         listed: list[msgspec.Raw] | None = self.read(key, list[msgspec.Raw])
         if listed is None and self.has(key):
             yield None
-        for item in listed or ():
+        for item in (listed or ())[:_MOST_ITEMS]:
             raw = bytes(item)
             try:
                 yield Members(raw, f"{self._path}{key}.", self.device_id, self._aside)
             except BROKEN:
                 self._aside.append(rejected("wrong_type", f"{self._path}{key}", raw, self.device_id))
                 yield None
+        if listed and len(listed) > _MOST_ITEMS:
+            self.refuse("too_many", key)
+            yield None
 
     def text(self, key: str, length: int) -> str | None:
         """Return a text without NUL and surrounding space, cut to a length; None when empty."""

@@ -111,7 +111,7 @@ def _signatures(header: str) -> list[bytes]:
     if not header:
         raise WebhookRefused("signature_missing")
     parts = header.split(",") if len(header) <= _LONGEST_HEADER else []
-    given = [part.strip()[3:].lower().encode() for part in parts if part.strip().startswith("v1=")]
+    given = [part.strip()[3:].lower().encode(errors="replace") for part in parts if part.strip().startswith("v1=")]
     if not given or len(given) > _SIGNATURES:
         raise WebhookRefused("signature_unreadable")
     return given

@@ -203,6 +203,11 @@ class TestObdii:
         path = "faultCodes.obdii.diagnosticTroubleCodes.confirmedDtcs"
         assert aside(page) == [("code_missing", f"{path}.dtcShortCode"), ("wrong_type", path)]
 
+    def test_a_list_without_end_is_read_to_a_bound_and_then_nothing_counts_as_gone(self) -> None:
+        page = of_obdii(*([{}] * 10_001))
+        assert [(report.codes, report.is_complete) for report in page.health.fault_reports] == [((), False)]
+        assert aside(page) == [("too_many", "faultCodes.obdii.diagnosticTroubleCodes")]
+
 
 class TestRecords:
     def test_the_makers_own_codes_are_of_no_standard(self) -> None:
