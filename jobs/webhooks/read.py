@@ -36,7 +36,7 @@ def read_delivery(run: Run, connection_id: UUID, event_id: str) -> Counts:
             raise Snooze(_PAUSED_S, "the connection is paused")
         payload = queries.take_payload(connection, connection_id, event_id, run.now)
         if payload is None:
-            return {"already_read": 1}
+            return {"read_before_or_purged": 1}
         pushed = _webhooks(account.provider).read(payload, run.now)
         page = prepare(connection, account, [pushed.page], run.now)
         counts = write_readings(connection, account, STAGE, page, run.now)

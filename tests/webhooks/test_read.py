@@ -145,7 +145,7 @@ def test_reading_twice_stores_once(smartcar: Hook, platform: Platform) -> None:
 
     row = platform.run(READ, smartcar.tenant_id, connection_id=smartcar.id, event_id="once")
 
-    assert (row["state"], row["counts"]) == ("succeeded", {"already_read": 1})
+    assert (row["state"], row["counts"]) == ("succeeded", {"read_before_or_purged": 1})
     assert platform.admin.execute("SELECT * FROM telemetry").fetchall() == before
 
 

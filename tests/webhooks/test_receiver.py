@@ -4,11 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import requests
 
 from db.encryption import new_key
+from jobs.webhooks.app import Bounds
 from tests.inprocess import Platform
+from tests.ledger.processes import wait_until
 from tests.webhooks.conftest import Hook, give_credentials, receiving
 from tests.webhooks.schemes import Samsara, Smartcar
 
@@ -232,3 +235,17 @@ def test_verified_deliveries_above_a_connections_rate_are_to_come_again(platform
         assert {(answer.status_code, answer.headers["retry-after"]) for answer in late} == {(429, "1")}
         assert len(hook.rows()) == len(answers) - len(late)
         assert other.post(other.scheme.event()).status_code == 200
+
+
+def test_a_commit_that_takes_too_long_is_answered_and_the_repeat_finds_it(platform: Platform) -> None:
+    with receiving(platform.urls.worker_url, bounds=Bounds(answer_s=0.5)) as url:
+        hook = Hook(platform.admin, url, Samsara())
+        body = hook.scheme.event("slow")
+        with psycopg.connect(platform.urls.admin_url) as locking:
+            locking.execute("LOCK TABLE webhook_deliveries")
+            answer = hook.post(body)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        wait_until(hook.rows, what="the late commit")
+        assert hook.post(body).status_code == 200
+        assert hook.rows() == [("slow", 1)]
+        assert len(hook.runs()) == 1
