@@ -47,12 +47,17 @@ def serve(
     simulator = Simulator(accounts, faults or FaultPlan(), now_ms, page_bytes)
     if prerender:
         simulator.prerender(FEED_TYPES)
+    serve_app(simulator.app(), host, port, ready)
+
+
+def serve_app(app: Starlette, host: str, port: int, ready: Callable[[str], None] | None = None) -> None:
+    """Serve an application until interrupted, as `serve` does; of one simulator or of several together."""
     listener = _listen(host, port)
     if ready:
         # The listener is open: a request made from now on waits for the loop to start.
         ready(f"http://{host}:{listener.getsockname()[1]}")
     with suppress(KeyboardInterrupt):
-        _server(simulator.app()).run(sockets=[listener])
+        _server(app).run(sockets=[listener])
 
 
 class ServerThread:

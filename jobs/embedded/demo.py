@@ -28,7 +28,8 @@ STATES = ("pending", "running", "succeeded", "failed", "cancelled", "skipped")
 class Summary:
     """What a session did; `runs` by state, dead letters and rejected records as they stand at its end.
 
-    `alerts` are those that were opened, by kind; `providers` the points that each provider's accounts have brought.
+    `alerts` are those that were opened, by kind; `providers` the points that each provider's accounts have brought in
+    all sessions: one that is asked twice an hour may have nothing to say in this one.
     """
 
     seconds: float
@@ -116,10 +117,7 @@ class Demo:
             rejected=figures.rejected,
             geofence_events=figures.geofence_events - self._before.geofence_events,
             alerts={kind: opened for kind, (opened, _) in figures.alerts.items() if opened},
-            providers={
-                provider: brought - self._before.by_provider().get(provider, 0)
-                for provider, brought in figures.by_provider().items()
-            },
+            providers=figures.by_provider(),
         )
 
     def _reconnect(self) -> None:

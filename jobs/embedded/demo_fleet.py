@@ -1,97 +1,60 @@
-"""The fleets of the demo: two tenants, each with an account at a provider that `serve_providers` simulates."""
+"""The fleets of the demo: two tenants, each with accounts at two providers, fences, and thresholds of its own."""
 
-import json
-import os
-import socket
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID, uuid5
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from db.encryption import Keyring, connection_context
-from integrations.registry import open_provider
-from integrations.simulator import Account, FaultPlan, serve
+from db.encryption import Keyring
+from integrations.http import HttpSession
+from integrations.registry import find_provider, open_provider
 from integrations.telematics import Device
-from jobs.embedded.errors import EmbeddedServerError
-from jobs.embedded.process import HOST
+from jobs.embedded import demo_fences
+from jobs.embedded.demo_providers import ACCOUNTS, DemoAccount
 
-PROVIDER = "samsara"
-BACKLOG_S = 120
-"""How much a fleet has already reported when its account is connected: something to catch up with."""
-REPORT_EVERY_S = 2.0
-READY_S = 30.0
-FAULTS = FaultPlan(rate_limit=0.02, server_error=0.02, impossible=0.05, missing_time=0.05, wrong_types=0.05)
-"""What providers do to everybody: refuse now and then, and report what cannot be."""
+OFFLINE_AFTER_S = 60
+"""Nobody watches a screen for the usual half hour."""
+SYNC_EVERY_S = 5
 
 
 @dataclass(frozen=True)
 class DemoTenant:
-    """One tenant of the demo; `seed` makes its vehicles."""
+    """One tenant of the demo."""
 
     slug: str
     name: str
     time_zone: str
-    vehicles: int
-    seed: int
 
 
 TENANTS = (
-    DemoTenant("northern-haulage", "Northern Haulage", "Europe/London", 1500, 1),
-    DemoTenant("bay-couriers", "Bay Couriers", "America/Los_Angeles", 500, 2),
+    DemoTenant("northern-haulage", "Northern Haulage", "Europe/London"),
+    DemoTenant("bay-couriers", "Bay Couriers", "America/Los_Angeles"),
 )
-SLUGS = tuple(tenant.slug for tenant in TENANTS)
-
-
-def accounts(tokens: dict[str, str], start: datetime) -> list[Account]:
-    """Return the simulated accounts by their tokens; `start` must stay the same while a cursor lives."""
-    return [
-        Account(tokens[tenant.slug], tenant.vehicles, tenant.seed, interval_s=REPORT_EVERY_S, start=start)
-        for tenant in TENANTS
-    ]
-
-
-def account_start(file: Path) -> datetime:
-    """Return when the simulated fleets began to report, decided the first time and kept in `file`."""
-    if not file.exists():
-        file.write_text(f"{time.time() - BACKLOG_S:.0f}\n")
-    return datetime.fromtimestamp(float(file.read_text()), UTC)
-
-
-def provider_settings(tokens: dict[str, str], start: datetime, port: int) -> dict[str, str]:
-    """Return what `serve_providers` reads from its environment."""
-    told = {"tokens": tokens, "start": start.timestamp(), "port": port}
-    return {"FLEET_DEMO_PROVIDERS": json.dumps(told)}
-
-
-def serve_providers() -> None:
-    """Serve the simulated accounts until interrupted: what the simulator's process runs."""
-    told = json.loads(os.environ["FLEET_DEMO_PROVIDERS"])
-    start = datetime.fromtimestamp(told["start"], UTC)
-    serve(HOST, told["port"], accounts=accounts(told["tokens"], start), faults=FAULTS)
+TOKENS = tuple(account.name for account in ACCOUNTS)
+"""What the stack keeps a token for."""
 
 
 def seed(database_url: str, origin: str, tokens: dict[str, str], encryption_key: str) -> None:
-    """Make the tenants, their connections to `origin`, and the vehicles that the provider lists; ask for a sync.
+    """Make the tenants, their connections to `origin`, their fences, and the vehicles that the providers list.
 
-    Twice is harmless: each row has a natural key. The origin is written anew: its port changes. The sync is
-    asked for as any application would, so that nobody waits for the first tick.
+    Twice is harmless: each row has a natural key. The origin is written anew: its port changes, and what runs out is
+    exchanged for new. Syncs are asked for as any application would, so that nobody waits for the first tick.
 
     Raises:
-        EmbeddedServerError: the provider does not answer.
+        IntegrationError: a provider does not answer.
     """
+    keyring = Keyring.from_settings([encryption_key])
     with psycopg.connect(database_url) as connection:
-        for tenant in TENANTS:
-            tenant_id = _tenant(connection, tenant)
-            token = tokens[tenant.slug]
-            connection_id = _connection(connection, tenant_id, origin, token, encryption_key)
-            devices = _devices(origin, token)
+        ids = {tenant.slug: _tenant(connection, tenant) for tenant in TENANTS}
+        for account in ACCOUNTS:
+            tenant_id = ids[account.tenant]
+            credentials = _exchanged(account, account.credentials(tokens[account.name]), origin)
+            connection_id = _connection(connection, tenant_id, account, origin, credentials, keyring)
+            devices = _devices(account, credentials, origin)
             with connection.cursor() as cursor:
                 cursor.executemany(_VEHICLE, [_vehicle(tenant_id, connection_id, device) for device in devices])
+            demo_fences.draw(connection, tenant_id, account.tenant, account.seed, account.vehicles)
             connection.execute(_SYNC, (Jsonb({"connection_id": str(connection_id)}), tenant_id))
 
 
@@ -99,12 +62,16 @@ _TENANT = """
     INSERT INTO tenants (slug, name, time_zone) VALUES (%s, %s, %s)
     ON CONFLICT (slug) DO UPDATE SET name = EXCLUDED.name RETURNING id
 """
+_THRESHOLDS = """
+    INSERT INTO alert_thresholds (tenant_id, vehicle_kind, offline_after_s, low_fuel_percent, low_battery_percent)
+    VALUES (%s, 'vehicle', %s, 15, 20) ON CONFLICT DO NOTHING
+"""
 _CONNECTION = """
-    INSERT INTO connections (id, tenant_id, provider, name, base_url, credentials_encrypted)
-    VALUES (%(id)s, %(tenant_id)s, %(provider)s, 'demo', %(origin)s, %(credentials)s)
+    INSERT INTO connections (id, tenant_id, provider, name, base_url, credentials_encrypted, settings)
+    VALUES (%(id)s, %(tenant_id)s, %(provider)s, 'demo', %(origin)s, %(credentials)s, %(settings)s)
     ON CONFLICT (id)
     DO UPDATE SET base_url = EXCLUDED.base_url, credentials_encrypted = EXCLUDED.credentials_encrypted,
-        status = 'active', status_reason = NULL
+        status = 'active', status_reason = NULL, renewal_claim = NULL, renewal_claimed_at = NULL
 """
 _VEHICLE = """
     INSERT INTO vehicles (tenant_id, connection_id, external_id, name, vin, license_plate, make, model, year)
@@ -118,27 +85,42 @@ def _tenant(connection: psycopg.Connection, tenant: DemoTenant) -> UUID:
     row = connection.execute(_TENANT, (tenant.slug, tenant.name, tenant.time_zone)).fetchone()
     assert row is not None
     tenant_id: UUID = row[0]
+    connection.execute(_THRESHOLDS, (tenant_id, OFFLINE_AFTER_S))
     return tenant_id
 
 
-def _connection(connection: psycopg.Connection, tenant_id: UUID, origin: str, token: str, encryption_key: str) -> UUID:
-    connection_id = uuid5(tenant_id, "demo")
-    credentials = Keyring.from_settings([encryption_key]).encrypt(
-        json.dumps({"token": token}).encode(), associated=connection_context(tenant_id, connection_id)
-    )
+def _exchanged(account: DemoAccount, credentials: dict[str, str], origin: str) -> dict[str, str]:
+    """Return what the account is read with: where the owner gave a code, what the provider gives for it."""
+    exchange = find_provider(account.provider).exchange
+    if exchange is None:
+        return credentials
+    with HttpSession() as http:
+        return dict(exchange(http, credentials, origin))
+
+
+def _connection(
+    connection: psycopg.Connection,
+    tenant_id: UUID,
+    account: DemoAccount,
+    origin: str,
+    credentials: dict[str, str],
+    keyring: Keyring,
+) -> UUID:
+    connection_id = uuid5(tenant_id, account.provider)
     values = {
         "id": connection_id,
         "tenant_id": tenant_id,
-        "provider": PROVIDER,
+        "provider": account.provider,
         "origin": origin,
-        "credentials": credentials,
+        "settings": Jsonb({} if account.provider == "smartcar" else {"poll_every_s": SYNC_EVERY_S}),
+        "credentials": keyring.encrypt_credentials(tenant_id, connection_id, credentials),
     }
     connection.execute(_CONNECTION, values)
     return connection_id
 
 
-def _devices(origin: str, token: str) -> list[Device]:
-    provider = open_provider(PROVIDER, {"token": token}, origin)
+def _devices(account: DemoAccount, credentials: dict[str, str], origin: str) -> list[Device]:
+    provider = open_provider(account.provider, credentials, origin)
     try:
         page = provider.list_devices(None)
         devices = list(page.devices)
@@ -153,24 +135,3 @@ def _devices(origin: str, token: str) -> list[Device]:
 def _vehicle(tenant_id: UUID, connection_id: UUID, device: Device) -> tuple[object, ...]:
     known = (device.vin, device.license_plate, device.make, device.model, device.year)
     return (tenant_id, connection_id, device.device_id, device.name or device.device_id, *known)
-
-
-def wait_until_served(port: int, is_alive: Callable[[], bool]) -> None:
-    """Wait for the simulated providers to accept connections.
-
-    Raises:
-        EmbeddedServerError: they do not, within `READY_S`.
-    """
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline and is_alive():
-        try:
-            socket.create_connection((HOST, port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise EmbeddedServerError(f"the simulated providers do not answer on port {port}")
-
-
-if __name__ == "__main__":
-    serve_providers()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from jobs.embedded import demo_fleet, programs
+from jobs.embedded import demo_fleet, demo_providers, programs
 from jobs.embedded.demo import Demo, say, succeeded
 from jobs.embedded.errors import EmbeddedServerError
 from jobs.embedded.process import HOST, free_port
@@ -18,8 +18,12 @@ from jobs.embedded.stack import FLOWER_USER, Stack
 from jobs.embedded.supervisor import Program
 
 LOOK_EVERY_S = 0.5
-SYNC_EVERY_S = 5
-"""The demo's interval of telematics.sync_connection: nobody watches a screen for five minutes."""
+EVERY_S = {
+    "telematics.sync_connection": demo_fleet.SYNC_EVERY_S,
+    "telematics.check_liveness": 10,
+    "telematics.watch_geofences": 30,
+}
+"""The demo's intervals: nobody watches a screen for five minutes."""
 
 
 def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
@@ -33,10 +37,10 @@ def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
     """
     port = free_port()
     extra = {
-        "FLEET_SCHEDULE_EVERY": f"telematics.sync_connection={SYNC_EVERY_S}",
+        "FLEET_SCHEDULE_EVERY": ",".join(f"{job}={seconds}" for job, seconds in EVERY_S.items()),
         "FLEET_PROVIDER_ORIGINS": f"http://{HOST}:{port}",
     }
-    stack = Stack(data_dir, accounts=demo_fleet.SLUGS if demo else (), extra=extra if demo else {}, say=say)
+    stack = Stack(data_dir, accounts=demo_fleet.TOKENS if demo else (), extra=extra if demo else {}, say=say)
     _let_signals_interrupt()
     try:
         stack.acquire()
@@ -83,11 +87,11 @@ def _finish(stack: Stack) -> None:
 
 def _start_providers(stack: Stack, port: int) -> None:
     say("starting the simulated providers")
-    start = demo_fleet.account_start(stack.data_dir / "demo.start")
-    told = demo_fleet.provider_settings(stack.keys.accounts, start, port)
-    command = [sys.executable, "-m", "jobs.embedded.demo_fleet"]
+    start = demo_providers.account_start(stack.data_dir / "demo.start")
+    told = demo_providers.provider_settings(stack.keys.accounts, start, port)
+    command = [sys.executable, "-m", "jobs.embedded.demo_providers"]
     stack.supervisor.start(Program(programs.SIMULATOR, command, programs.child_environment(told)))
-    demo_fleet.wait_until_served(port, lambda: stack.supervisor.pid(programs.SIMULATOR) is not None)
+    demo_providers.wait_until_served(port, lambda: stack.supervisor.pid(programs.SIMULATOR) is not None)
     demo_fleet.seed(stack.system_url, f"http://{HOST}:{port}", stack.keys.accounts, stack.keys.encryption)
 
 

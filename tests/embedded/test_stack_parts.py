@@ -8,7 +8,7 @@ import pytest
 from db.roles import LOGIN_ROLES
 from jobs.embedded import keys, programs
 from jobs.embedded.demo import Summary, line, succeeded
-from jobs.embedded.demo_fleet import account_start
+from jobs.embedded.demo_providers import account_start
 from jobs.embedded.errors import EmbeddedServerError
 from jobs.embedded.figures import Connection, Figures, count_points, read_clock, read_figures
 from jobs.queues import QUEUES
