@@ -61,10 +61,11 @@ class StoredConnection:
     base_url: str | None
     status: str
     credentials_encrypted: bytes
+    settings: dict[str, Any]
 
 
 _STORED = """
-    SELECT id, tenant_id, provider, name, base_url, status, credentials_encrypted FROM connections
+    SELECT id, tenant_id, provider, name, base_url, status, credentials_encrypted, settings FROM connections
     WHERE deleted_at IS NULL {condition} ORDER BY id
 """
 
@@ -86,8 +87,9 @@ def get_stored(connection: Connection, connection_id: UUID) -> StoredConnection:
 
 _ADD = text(
     """
-    INSERT INTO connections (id, tenant_id, provider, name, base_url, credentials_encrypted, settings)
-    VALUES (:id, :tenant_id, :provider, :name, :base_url, :credentials, :settings) ON CONFLICT DO NOTHING
+    INSERT INTO connections (id, tenant_id, provider, name, base_url, credentials_encrypted, settings, renew_before)
+    VALUES (:id, :tenant_id, :provider, :name, :base_url, :credentials, :settings, :renew_before)
+    ON CONFLICT DO NOTHING
     """
 ).bindparams(bindparam("settings", type_=JSONB))
 
@@ -101,6 +103,7 @@ def add_connection(
     base_url: str | None,
     credentials: bytes,
     settings: dict[str, Any],
+    renew_before: datetime | None,
 ) -> bool:
     """Add a connection under an id to which its credentials are already bound. False: the tenant has that name."""
     values = {
@@ -111,8 +114,33 @@ def add_connection(
         "base_url": base_url,
         "credentials": credentials,
         "settings": settings,
+        "renew_before": renew_before,
     }
     return connection.execute(_ADD, values).rowcount == 1
+
+
+_NAME_TAKEN = text(
+    """
+    SELECT EXISTS (SELECT FROM connections WHERE tenant_id = :tenant_id AND provider = :provider AND name = :name
+                                             AND deleted_at IS NULL)
+    """
+)
+
+
+def is_name_taken(connection: Connection, tenant_id: UUID, provider: str, name: str) -> bool:
+    """Tell whether a tenant has a connection of that name, before a code is spent for another."""
+    values = {"tenant_id": tenant_id, "provider": provider, "name": name}
+    return bool(connection.execute(_NAME_TAKEN, values).scalar_one())
+
+
+_SETTINGS = text("UPDATE connections SET settings = :settings WHERE id = :id").bindparams(
+    bindparam("settings", type_=JSONB)
+)
+
+
+def write_settings(connection: Connection, connection_id: UUID, settings: dict[str, Any]) -> None:
+    """Replace a connection's settings."""
+    connection.execute(_SETTINGS, {"id": connection_id, "settings": settings})
 
 
 _PAUSE = text(
@@ -158,9 +186,26 @@ _REPLACE = text(
 
 
 def replace_credentials(connection: Connection, connection_id: UUID, before: bytes, credentials: bytes) -> bool:
-    """Store other credentials, where they are still those of before. False: somebody else replaced them."""
+    """Store the same credentials, encrypted anew, where they are still those of before. False: they are others now."""
     values = {"id": connection_id, "before": before, "credentials": credentials}
     return connection.execute(_REPLACE, values).rowcount == 1
+
+
+_GIVE = text(
+    """
+    UPDATE connections SET credentials_encrypted = :credentials, renew_before = :renew_before,
+        renewal_claim = NULL, renewal_claimed_at = NULL
+    WHERE id = :id AND deleted_at IS NULL AND credentials_encrypted = :before
+    """
+)
+
+
+def give_credentials(
+    connection: Connection, connection_id: UUID, before: bytes, credentials: bytes, renew_before: datetime | None
+) -> bool:
+    """Store other credentials in place of those of before; a renewal of those is over. False: they are others now."""
+    values = {"id": connection_id, "before": before, "credentials": credentials, "renew_before": renew_before}
+    return connection.execute(_GIVE, values).rowcount == 1
 
 
 _REMOVE = text(

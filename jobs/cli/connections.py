@@ -1,18 +1,25 @@
 """`fleet-jobs connections`: the tenants' accounts at providers. A token is never an argument, and never printed."""
 
-import sys
-from pathlib import Path
-from typing import Annotated
+import json
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 
-from db.encryption import Keyring
+from db.encryption import EncryptionError, Keyring
 from db.engine import Database
 from db.queries import connections as queries
 from db.queries.connections import StoredConnection
-from integrations.errors import CredentialsRejected, IntegrationError, PermanentError
+from integrations.errors import PermanentError
 from jobs.cli.arguments import JsonOption, TenantOption, YesOption, confirm, find_tenant_id, get_id, get_tenant
+from jobs.cli.credentials import (
+    OF_RENEWAL,
+    CredentialsFile,
+    TokenFile,
+    check_credentials,
+    obtain,
+    read_credentials,
+)
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
 from jobs.cli.output import ago, print_json, print_table, say
@@ -24,14 +31,9 @@ _COLUMNS = (
     *("id", "tenant", "provider", "name", "status", "synced", "newest point"),
     *("pages", "points", "rejected", "unmatched", "reason"),
 )
-_LONGEST_TOKEN = 4096
 _LONGEST_PAYLOAD = 100
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The connection's id, or the first 8 or more characters of it.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Where the token is, `-` for standard input; without it you are asked."),
-]
 Check = Annotated[
     bool, typer.Option("--check/--no-check", help="Ask the provider for its vehicles first; refuse a wrong token.")
 ]
@@ -82,39 +84,39 @@ def add(
         str | None, typer.Option(metavar="URL", help="Instead of the provider's usual one; see FLEET_PROVIDER_ORIGINS.")
     ] = None,
     token_file: TokenFile = None,
+    credentials_file: CredentialsFile = None,
     create_vehicles: Annotated[
         bool, typer.Option("--create-vehicles", help="Make a vehicle of each device that matches none.")
     ] = False,
     check: Check = True,
 ) -> None:
     """Add an account at a provider, and print its id: the next tick of the timetable begins to read it."""
-    from integrations.registry import PROVIDERS, check_origin
+    from jobs.telematics.tokens import renew_before
 
-    settings = get_settings()
     if not name.strip():
         raise OperatorError("--name: is empty")
-    if provider not in PROVIDERS:
-        raise OperatorError(f"no such provider: {provider}: expected one of {', '.join(PROVIDERS)}")
-    if base_url is not None:
-        try:
-            check_origin(provider, base_url, settings.provider_origins)
-        except PermanentError:
-            raise OperatorError(
-                f"--base-url: neither {provider}'s own origin nor one of FLEET_PROVIDER_ORIGINS"
-            ) from None
+    _refuse_wrong_origin(provider, base_url)
     keyring = _keyring()
     with system_database() as database:
         with database.statement() as connection:
             tenant_id = get_tenant(connection, tenant).id
-        token = _read_token(token_file)
-        if check:
-            _check_token(provider, token, base_url)
+            if queries.is_name_taken(connection, tenant_id, provider, name.strip()):
+                raise OperatorError(f"{tenant} has a {provider} connection of that name already: {name}")
+        given = read_credentials(provider, token_file, credentials_file, {})
+        credentials = _obtain(provider, given, base_url, check=check)
         connection_id = uuid4()
-        credentials = keyring.encrypt_credentials(tenant_id, connection_id, {"token": token})
         options = {"create_vehicles": True} if create_vehicles else {}
         with database.system_transaction() as connection:
             is_new = queries.add_connection(
-                connection, connection_id, tenant_id, provider, name.strip(), base_url, credentials, options
+                connection,
+                connection_id,
+                tenant_id,
+                provider,
+                name.strip(),
+                base_url,
+                keyring.encrypt_credentials(tenant_id, connection_id, credentials),
+                options,
+                renew_before(credentials),
             )
     if not is_new:
         raise OperatorError(f"{tenant} has a {provider} connection of that name already: {name}")
@@ -122,20 +124,72 @@ def add(
 
 
 @cli.command("renew")
-def renew(connection: Id, token_file: TokenFile = None, check: Check = True) -> None:
-    """Give a connection another token, and let it be read again."""
+def renew(
+    connection: Id, token_file: TokenFile = None, credentials_file: CredentialsFile = None, check: Check = True
+) -> None:
+    """Give a connection another token or other credentials, and let it be read again.
+
+    What is not given stays: the client of an application, the secret of its webhooks.
+    """
+    from jobs.telematics.tokens import renew_before
+
     keyring = _keyring()
     with system_database() as database:
         stored = _get(database, connection)
-        token = _read_token(token_file)
-        if check:
-            _check_token(stored.provider, token, stored.base_url)
-        credentials = keyring.encrypt_credentials(stored.tenant_id, stored.id, {"token": token})
+        kept = _kept(keyring, stored)
+        given = kept | read_credentials(stored.provider, token_file, credentials_file, kept)
+        fresh = _obtain(stored.provider, given, stored.base_url, check=check)
+        credentials = keyring.encrypt_credentials(stored.tenant_id, stored.id, fresh)
         with database.system_transaction() as open_connection:
-            if not queries.replace_credentials(open_connection, stored.id, stored.credentials_encrypted, credentials):
+            before, ends_at = stored.credentials_encrypted, renew_before(fresh)
+            if not queries.give_credentials(open_connection, stored.id, before, credentials, ends_at):
                 raise OperatorError(f"somebody else has just replaced the token of connection {stored.id}")
             queries.resume_connection(open_connection, stored.id)
     say(f"connection {stored.id} has its new token, and is active")
+
+
+@cli.command("authorize-url")
+def authorize_url(
+    client_id: Annotated[str, typer.Option(metavar="ID", help="The application's, from Smartcar's dashboard.")],
+    redirect_uri: Annotated[str, typer.Option(metavar="URL", help="Where the owner's browser brings the code.")],
+    scope: Annotated[list[str] | None, typer.Option(help="A permission; may be repeated. All that we read.")] = None,
+    mode: Annotated[str, typer.Option(help="live, or simulated for Smartcar's own simulator.")] = "live",
+) -> None:
+    """Print where the owner of Smartcar vehicles gives consent: its code is for `connections add`, for ten minutes."""
+    from integrations.smartcar import DEFAULT_SCOPE
+    from integrations.smartcar import authorize_url as url_of
+
+    if mode not in ("live", "simulated"):
+        raise OperatorError("--mode: expected live or simulated")
+    say(url_of(client_id, redirect_uri, scope or DEFAULT_SCOPE, mode=mode))
+
+
+@cli.command("set")
+def set_setting(
+    connection: Id,
+    setting: Annotated[
+        str, typer.Argument(metavar="NAME=VALUE", help="The value is JSON, or a word; none removes it.")
+    ],
+) -> None:
+    """Change one of a connection's settings; the next sync goes by it."""
+    from integrations.http import HttpSession
+    from integrations.registry import PROVIDERS, where
+
+    name, is_given, text = setting.partition("=")
+    if not (name.isidentifier() and is_given):
+        raise OperatorError(f"not a setting: {name}: expected NAME=VALUE")
+    with system_database() as database:
+        stored = _get(database, connection)
+        options = {key: value for key, value in stored.settings.items() if key != name}
+        if text:
+            options[name] = _as_json(text)
+        credentials = _keyring().decrypt_credentials(stored.tenant_id, stored.id, stored.credentials_encrypted)
+        with HttpSession() as http:  # opened, and asked nothing: it refuses what it does not understand
+            url = where(stored.provider, stored.base_url)
+            PROVIDERS[stored.provider].open(http, credentials, url, options).close()
+        with database.statement() as open_connection:
+            queries.write_settings(open_connection, stored.id, options)
+    say(f"connection {stored.id}: {name} {'is ' + text if text else 'removed'}")
 
 
 @cli.command("pause")
@@ -215,6 +269,51 @@ def rekey() -> None:
     say(f"{renewed} encrypted anew, {current} were already")
 
 
+def _refuse_wrong_origin(provider: str, base_url: str | None) -> None:
+    from integrations.registry import PROVIDERS, check_origin
+
+    if provider not in PROVIDERS:
+        raise OperatorError(f"no such provider: {provider}: expected one of {', '.join(PROVIDERS)}")
+    if base_url is None and not PROVIDERS[provider].origins:
+        raise OperatorError(f"--base-url: missing: everybody hosts {provider} themselves; see FLEET_PROVIDER_ORIGINS")
+    if base_url is not None:
+        try:
+            check_origin(provider, base_url, get_settings().provider_origins)
+        except PermanentError:
+            raise OperatorError(
+                f"--base-url: neither {provider}'s own origin nor one of FLEET_PROVIDER_ORIGINS"
+            ) from None
+
+
+def _obtain(provider: str, given: dict[str, str], base_url: str | None, *, check: bool) -> dict[str, str]:
+    """Return the credentials to keep, checked; those for which a code was spent are kept also where the check fails."""
+    credentials, is_spent = obtain(provider, given, base_url)
+    if check:
+        try:
+            check_credentials(provider, credentials, base_url)
+        except OperatorError as error:
+            if not is_spent:
+                raise
+            typer.echo(f"kept, and not checked: {error}", err=True)
+    return credentials
+
+
+def _kept(keyring: Keyring, stored: StoredConnection) -> dict[str, str]:
+    """Return what of a connection's credentials outlives a renewal; nothing where they cannot be read any more."""
+    try:
+        known = keyring.decrypt_credentials(stored.tenant_id, stored.id, stored.credentials_encrypted)
+    except EncryptionError:
+        return {}
+    return {name: value for name, value in known.items() if name not in OF_RENEWAL}
+
+
+def _as_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def _get(database: Database, given: str) -> StoredConnection:
     with database.statement() as connection:
         return queries.get_stored(connection, get_id(connection, "connections", given))
@@ -233,38 +332,3 @@ def _keyring() -> Keyring:
     if not get_settings().encryption_keys:
         raise OperatorError("FLEET_ENCRYPTION_KEYS: missing: `fleet-jobs keygen` makes a key")
     return get_keyring()
-
-
-def _read_token(file: Path | None) -> str:
-    if file is not None and str(file) != "-":
-        try:
-            token = file.read_text(encoding="ascii")
-        except UnicodeDecodeError:
-            raise OperatorError(f"--token-file: not a token: {file}") from None
-    elif file is None and sys.stdin.isatty():
-        token = str(typer.prompt("Token", hide_input=True))
-    else:
-        token = sys.stdin.read(_LONGEST_TOKEN + 2)
-    token = token.strip()
-    if not token:
-        raise OperatorError("the token is empty")
-    if len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise OperatorError("not a token: expected one line of printable ASCII without blanks")
-    return token
-
-
-def _check_token(provider: str, token: str, base_url: str | None) -> None:
-    """Read the account's first page of vehicles: what is wrong with a token is found now, not at night."""
-    from integrations.registry import check_origin, open_provider
-
-    if base_url is not None:  # an origin that is no longer allowed must not get the new token
-        check_origin(provider, base_url, get_settings().provider_origins)
-    account = open_provider(provider, {"token": token}, base_url)
-    try:
-        account.list_devices(None)
-    except CredentialsRejected as error:
-        raise OperatorError(f"{provider} refuses the token: {error}") from None
-    except IntegrationError as error:
-        raise OperatorError(f"cannot check the token at {provider}: {error}: try again, or --no-check") from None
-    finally:
-        account.close()
