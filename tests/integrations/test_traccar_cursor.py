@@ -62,8 +62,8 @@ def packed(**changes: Any) -> str:
 
 def in_round(place: int, value: object) -> list[object]:
     c = first_round({1: NOW, 2: NOW}, NOW, 24)
-    told = [c.began, c.swept, c.until, c.is_sweep, c.due, c.next, c.size, c.since, c.span_s, c.pace]
-    told[place] = value  # type: ignore[call-overload]
+    told: list[object] = [c.began, c.swept, c.until, c.is_sweep, c.due, c.next, c.size, c.since, c.span_s, c.pace]
+    told[place] = value
     return told
 
 

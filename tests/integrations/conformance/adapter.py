@@ -20,8 +20,8 @@ ONCE = HttpSettings(attempts=1, short_waits=0, read_s=5.0, total_s=10.0)
 
 Key = tuple[str, datetime]
 
-FAULTS = ("html", "truncated", "rate_limit", "server_error", "refused_token", "wrong_type", "foreign_device")
-"""`wrong_type` and `foreign_device` spoil or add one record of `main_feed`; the others are an answer's."""
+FAULTS = ("html", "rate_limit", "server_error", "refused_token", "wrong_type", "foreign_device")
+"""`wrong_type` and `foreign_device` spoil or add a record of `main_feed`; the others are an answer's."""
 
 
 class Adapter(ABC):
@@ -32,6 +32,8 @@ class Adapter(ABC):
     """How many vehicles the account has."""
     main_feed: str
     """The feed whose records a fault spoils."""
+    adds_bad_records: bool = True
+    """Whether a record's fault adds a bad one beside the good ones; else it spoils what one vehicle says."""
     knows_its_devices: bool = True
     """Whether the provider can tell a device of another account from its own by what it has asked for."""
 
@@ -45,7 +47,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def next(self, fault: str, *, retry_after_s: float | None = None) -> None:
-        """Give the next request a fault; one of a record, the next request for records of `main_feed`."""
+        """Give the next request a fault of `FAULTS`; one of a record, the next request for records of `main_feed`."""
 
     @abstractmethod
     def heal(self) -> None:
@@ -64,10 +66,12 @@ class Adapter(ABC):
         return {}
 
     @contextmanager
-    def opened(self, credentials: dict[str, str] | None = None) -> Iterator[TelematicsProvider]:
+    def opened(
+        self, credentials: dict[str, str] | None = None, base_url: str | None = None
+    ) -> Iterator[TelematicsProvider]:
         """Open the account through the registry, as a sync does."""
         keys = self.credentials() if credentials is None else credentials
-        account = open_provider(self.provider, keys, self.url, ONCE, options=self.options())
+        account = open_provider(self.provider, keys, base_url or self.url, ONCE, options=self.options())
         try:
             yield account
         finally:

@@ -8,9 +8,12 @@ import pytest
 from integrations.telematics import TelematicsProvider
 from tests.integrations.conformance.adapter import Adapter
 from tests.integrations.conformance.samsara import SamsaraAdapter
+from tests.integrations.conformance.smartcar import SmartcarAdapter
 from tests.integrations.conformance.traccar import TraccarAdapter
 
-ADAPTERS: dict[str, type[Adapter]] = {adapter.provider: adapter for adapter in (SamsaraAdapter, TraccarAdapter)}
+ADAPTERS: dict[str, type[Adapter]] = {
+    adapter.provider: adapter for adapter in (SamsaraAdapter, SmartcarAdapter, TraccarAdapter)
+}
 
 
 @pytest.fixture(scope="package", params=ADAPTERS)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterable
-from itertools import chain
 
 from integrations.telematics import EvReading, FaultReport, Page, Reading, SafetyEvent, TelematicsProvider
 
@@ -23,6 +22,21 @@ def stored(cursor: str | None) -> str | None:
     back = json.loads(json.dumps(cursor))
     assert isinstance(back, str)
     return back
+
+
+def list_devices(account: TelematicsProvider) -> list[str]:
+    """List the account's devices to their end; returns their ids."""
+    listed: list[str] = []
+    cursor = None
+    for _ in range(_MOST_PAGES):
+        page = account.list_devices(cursor)
+        assert not page.rejected
+        listed += (device.device_id for device in page.devices)
+        cursor = stored(page.cursor)
+        if not page.has_more:
+            return listed
+        assert cursor is not None
+    raise AssertionError(f"no end after {_MOST_PAGES} pages")
 
 
 def read_pages(account: TelematicsProvider, feed: str, cursor: str | None = None) -> list[Page]:
@@ -47,11 +61,10 @@ def _to_the_end(read: Callable[[str | None], Page], cursor: str | None) -> list[
 
 def records(pages: Iterable[Page]) -> list[Record]:
     """Return everything that pages bring."""
-    return [
-        record
-        for page in pages
-        for record in chain(page.readings, page.ev_readings, page.fault_reports, page.safety_events)
-    ]
+    found: list[Record] = []
+    for page in pages:
+        found += [*page.readings, *page.ev_readings, *page.fault_reports, *page.safety_events]
+    return found
 
 
 def by_id(found: Iterable[Record]) -> dict[Id, Record]:

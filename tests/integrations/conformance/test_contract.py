@@ -10,7 +10,15 @@ from integrations.registry import PROVIDERS
 from integrations.telematics import EvReading, FaultReport, Reading, SafetyEvent, TelematicsProvider
 from tests.integrations.conformance.adapter import Adapter
 from tests.integrations.conformance.conftest import ADAPTERS
-from tests.integrations.conformance.reading import Record, by_id, read_pages, read_snapshot, records, stored
+from tests.integrations.conformance.reading import (
+    Record,
+    by_id,
+    list_devices,
+    read_pages,
+    read_snapshot,
+    records,
+    stored,
+)
 
 SEVERITIES = {"low", "medium", "high", "critical"}
 
@@ -28,17 +36,7 @@ def test_it_says_who_it_is_and_what_it_reads(adapter: Adapter, account: Telemati
 
 
 def test_all_devices_are_listed_each_once(adapter: Adapter, account: TelematicsProvider) -> None:
-    listed: list[str] = []
-    cursor = None
-    while True:
-        page = account.list_devices(cursor)
-        assert not page.rejected
-        listed += (device.device_id for device in page.devices)
-        if not page.has_more:
-            break
-        cursor = stored(page.cursor)
-        assert cursor is not None
-        assert len(listed) <= adapter.devices
+    listed = list_devices(account)
     assert len(set(listed)) == len(listed) == adapter.devices
     assert all(0 < len(device_id) <= 64 and "\0" not in device_id for device_id in listed)
 
@@ -56,8 +54,8 @@ def test_every_feed_reaches_its_end_and_brings_what_there_is(adapter: Adapter, a
     assert brought > 0
 
 
-def test_every_snapshot_reaches_its_end_with_known_devices(adapter: Adapter, account: TelematicsProvider) -> None:
-    devices = {device.device_id for device in account.list_devices(None).devices}
+def test_every_snapshot_reaches_its_end_with_known_devices(account: TelematicsProvider) -> None:
+    devices = set(list_devices(account))
     for feed in account.snapshots:
         found = records(read_snapshot(account, feed))
         assert {record.device_id for record in found} <= devices
@@ -65,7 +63,7 @@ def test_every_snapshot_reaches_its_end_with_known_devices(adapter: Adapter, acc
             check(record)
 
 
-def test_every_record_is_in_our_units_and_in_utc(adapter: Adapter, account: TelematicsProvider) -> None:
+def test_every_record_is_in_our_units_and_in_utc(account: TelematicsProvider) -> None:
     for feed in account.feeds:
         for record in records(read_pages(account, feed)):
             check(record)
@@ -176,7 +174,7 @@ def test_a_page_that_was_not_stored_is_read_again(account: TelematicsProvider) -
             assert by_id(records([second])) == by_id(records([first]))
 
 
-@pytest.mark.parametrize("cursor", ["no cursor", "e30=", "{}", "0", "-" * 5000, "\u2603"])
+@pytest.mark.parametrize("cursor", ["no cursor", "e30=", "0", "[", "-" * 5000, "\u2603"])
 def test_a_cursor_that_is_none_is_refused(account: TelematicsProvider, cursor: str) -> None:
     for feed in account.feeds:
         with pytest.raises(CursorRefused):
