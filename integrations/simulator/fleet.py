@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from integrations.simulator.tracks import unit
+from integrations.simulator.vins import VIN_LETTERS, with_check_digit
 
 # How often a stat is reported, in gps intervals, and how far behind the gps point, in parts of an interval.
 # The odometer comes with a gps point; engine and battery have instants of their own.
@@ -43,10 +44,6 @@ _MAKES = (
     ("MAN", "TGX", "WMA"),
 )
 _ELECTRIC = ("Ford", "E-Transit", "1FT")
-_VIN_LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
-_VIN_VALUES = {str(digit): digit for digit in range(10)}
-_VIN_VALUES |= dict(zip(_VIN_LETTERS, (*range(1, 9), 1, 2, 3, 4, 5, 7, 9, *range(2, 10)), strict=True))
-_VIN_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 
 
 class Identity(NamedTuple):
@@ -195,10 +192,10 @@ class Account(msgspec.Struct, frozen=True, dict=True):
         """Return what stands on a vehicle's papers."""
         make, model, maker = _ELECTRIC if self.is_electric(index) else _MAKES[index % len(_MAKES)]
         year = 2015 + int(unit(self.seed, index, 20) * 11)
-        letters = "".join(_VIN_LETTERS[int(unit(self.seed, index, what) * 23)] for what in range(21, 26))
+        letters = "".join(VIN_LETTERS[int(unit(self.seed, index, what) * 23)] for what in range(21, 26))
         serial = self.seed % 10 * 100_000 + index % 100_000
         plate = f"{letters[0]}-{letters[1:3]} {int(unit(self.seed, index, 26) * 9000) + 1000}"
-        vin = _with_check_digit(f"{maker}{letters}0{_VIN_LETTERS[year % 23]}A{serial:06}")
+        vin = with_check_digit(f"{maker}{letters}0{VIN_LETTERS[year % 23]}A{serial:06}")
         return Identity(self.device_id(index), f"{model} {index + 1:05}", vin, plate, make, model, year)
 
 
@@ -222,10 +219,3 @@ def rfc3339(at_ms: int) -> str:
 def now_ms() -> int:
     """Return the present instant."""
     return time.time_ns() // 1_000_000
-
-
-def _with_check_digit(vin: str) -> str:
-    """Put the check digit in its ninth place (49 CFR 565.15)."""
-    weighed = (_VIN_VALUES[letter] * weight for letter, weight in zip(vin, _VIN_WEIGHTS, strict=True))
-    remainder = sum(weighed) % 11
-    return f"{vin[:8]}{'X' if remainder == 10 else remainder}{vin[9:]}"
