@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
             admin_url=os.environ.get("FLEET_TEST_DATABASE_ADMIN_URL"),
             redis_url=os.environ.get("FLEET_TEST_REDIS_URL"),
             timescaledb_url=os.environ.get("FLEET_TEST_TIMESCALEDB_URL"),
+            postgis_url=os.environ.get("FLEET_TEST_POSTGIS_URL"),
         )
 
 
@@ -88,6 +89,13 @@ def database(postgres_server: PostgresServer) -> Iterator[Database]:
 def timescale_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """Like `database`, where TimescaleDB stores the time series."""
     with request.config.stash[SERVERS].timescaledb().fresh_database() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def postgis_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """Like `database`, where PostGIS was there before the schema."""
+    with request.config.stash[SERVERS].postgis().fresh_database() as fresh:
         yield fresh
 
 

@@ -4,11 +4,14 @@ import importlib
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from signal import SIGINT, SIGKILL
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +20,9 @@ import pytest
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from jobs.embedded.postgres import EmbeddedPostgres
+from jobs.embedded.placement import place
+from jobs.embedded.postgres import FAST_THEN_IMMEDIATE, SETTINGS, START_S, SUPERUSER, EmbeddedPostgres
+from jobs.embedded.process import HOST, bound_argv, complaint, end, free_port, server_environment, spawn, write_private
 from jobs.embedded.valkey import EmbeddedValkey
 
 ROLES = ("fleet_owner", "fleet_migrator", "fleet_worker", "fleet_system", "fleet_app", "fleet_readonly")
@@ -83,6 +88,8 @@ class PostgresServer:
     admin_url: str
     run: str
     passwords: dict[str, str] = field(repr=False)
+    extension: str | None = None
+    """Installed in every database before it is migrated."""
 
     def database(self, name: str) -> Database:
         """Return the URLs of a database of this cluster."""
@@ -127,6 +134,7 @@ class PostgresServer:
                 making = f"{name}_making"
                 self.drop(making)
                 admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(making)))
+                self._extend(making)
                 self.database(making).bootstrap_and_migrate()
                 rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
                 # Nobody may be connected to what is copied, and TimescaleDB's workers connect to every database.
@@ -135,6 +143,76 @@ class PostgresServer:
                 admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (making,))
                 admin.execute(rename.format(sql.Identifier(making), sql.Identifier(name)))
         return name
+
+    def _extend(self, name: str) -> None:
+        if self.extension is not None:
+            with psycopg.connect(self.database(name).admin_url, autocommit=True) as admin:
+                admin.execute(sql.SQL("CREATE EXTENSION {}").format(sql.Identifier(self.extension)))
+
+
+def system_postgres_with(extension: str) -> Path | None:
+    """Return where the machine's newest PostgreSQL is that has an extension."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_config"), key=lambda path: path.parts[-3].zfill(3))
+    for config in reversed(found):
+        shared = subprocess.run([str(config), "--sharedir"], check=False, capture_output=True, text=True)
+        if (Path(shared.stdout.strip()) / "extension" / f"{extension}.control").exists():
+            return config.parents[1]
+    return None
+
+
+class SystemPostgres:
+    """A cluster of this run's own, from the machine's own programs; it ends when its owner does."""
+
+    def __init__(self, directory: Path, install: Path) -> None:
+        self._directory = directory
+        self._install = install
+        self._process: subprocess.Popen[bytes] | None = None
+        self._password = secrets.token_urlsafe(16)
+        self.port = free_port()
+
+    @property
+    def admin_url(self) -> str:
+        return f"postgresql://{SUPERUSER}:{self._password}@{HOST}:{self.port}/postgres"
+
+    def start(self) -> None:
+        self._directory.mkdir(mode=0o711)
+        placement = place(self._directory, self._install)
+        cluster, password_file = self._directory / "cluster", self._directory / "superuser.password"
+        cluster.mkdir(mode=0o700)
+        write_private(password_file, self._password)
+        if placement.account is not None:
+            os.chown(cluster, *placement.account)
+            os.chown(password_file, *placement.account)
+        bound = {"account": placement.account, "prefix": placement.prefix}
+        programs = self._install / "bin"
+        options = ["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", f"--pwfile={password_file}", "--no-sync"]
+        initdb = [str(programs / "initdb"), "-D", str(cluster), "-U", SUPERUSER, *options]
+        subprocess.run(
+            bound_argv(initdb, death_signal=SIGKILL, **bound),
+            check=True,
+            cwd=self._directory,
+            env=server_environment(),
+            capture_output=True,
+        )
+        settings = {**SETTINGS, **FAST_AND_FORGETFUL, "listen_addresses": HOST, "port": str(self.port)}
+        given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        server = bound_argv([str(programs / "postgres"), "-D", str(cluster), *given], death_signal=SIGINT, **bound)
+        log = self._directory / "postgres.log"
+        self._process = spawn(server, cwd=self._directory, env=server_environment(), log=log)
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                psycopg.connect(self.admin_url).close()
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"PostgreSQL in {self._directory}: {complaint(log, 0)}") from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        if self._process is not None:
+            end(self._process, FAST_THEN_IMMEDIATE)
 
 
 @dataclass(frozen=True)
@@ -155,17 +233,20 @@ class SharedServers:
     admin_url: str | None
     redis_url: str | None
     timescaledb_url: str | None = None
+    postgis_url: str | None = None
     run: str = field(default_factory=lambda: uuid4().hex[:8])
     passwords: dict[str, str] = field(default_factory=make_passwords)
-    _started: list[EmbeddedPostgres | EmbeddedValkey] = field(default_factory=list)
+    _started: list[EmbeddedPostgres | EmbeddedValkey | SystemPostgres] = field(default_factory=list)
     _directory: Path | None = None
 
     def for_worker(self) -> dict[str, Any]:
         """Start what is not running and return what another process needs to use it."""
+        self._start_postgis()
         return {
             "postgres": asdict(self.postgres()),
             "redis": asdict(self.redis()),
             "timescaledb_url": self.timescaledb_url,
+            "postgis_url": self.postgis_url,
         }
 
     @classmethod
@@ -176,6 +257,7 @@ class SharedServers:
             admin_url=postgres["admin_url"],
             redis_url=given["redis"]["url"],
             timescaledb_url=given["timescaledb_url"],
+            postgis_url=given["postgis_url"],
             run=postgres["run"],
             passwords=postgres["passwords"],
         )
@@ -195,6 +277,20 @@ class SharedServers:
             pytest.skip("FLEET_TEST_TIMESCALEDB_URL is not set: no cluster with TimescaleDB")
         return PostgresServer(self.timescaledb_url, self.run, self.passwords)
 
+    def postgis(self) -> PostgresServer:
+        """Return the cluster with PostGIS, or skip the test."""
+        self._start_postgis()
+        if self.postgis_url is None:
+            pytest.skip("no PostGIS: FLEET_TEST_POSTGIS_URL is not set, and the machine's PostgreSQL has none")
+        return PostgresServer(self.postgis_url, self.run, self.passwords, "postgis")
+
+    def _start_postgis(self) -> None:
+        if self.postgis_url is None and (install := system_postgres_with("postgis")) is not None:
+            server = SystemPostgres(self._home() / "postgis", install)
+            server.start()
+            self._started.append(server)
+            self.postgis_url = server.admin_url
+
     def redis(self) -> RedisServer:
         """Return the shared Valkey."""
         if self.redis_url is None:
@@ -211,6 +307,9 @@ class SharedServers:
             PostgresServer(self.admin_url, self.run, self.passwords).drop_template()
         if self.timescaledb_url is not None:
             PostgresServer(self.timescaledb_url, self.run, self.passwords).drop_template()
+        owns_postgis = any(isinstance(server, SystemPostgres) for server in self._started)
+        if self.postgis_url is not None and not owns_postgis:
+            PostgresServer(self.postgis_url, self.run, self.passwords).drop_template()
         for server in self._started:
             server.stop()
         if self._directory is not None:

@@ -18,7 +18,7 @@ def covers(fence: dict[str, Any], longitude: float, latitude: float) -> bool:
         return away_m(fence, longitude, latitude) <= 0
     boundary = fence["boundary"]
     polygons = boundary["coordinates"] if boundary["type"] == "MultiPolygon" else [boundary["coordinates"]]
-    return any(_polygon_covers([_unwrap(ring) for ring in rings], longitude, latitude) for rings in polygons)
+    return any(_polygon_covers(rings, longitude, latitude) for rings in polygons)
 
 
 def away_m(fence: dict[str, Any], longitude: float, latitude: float) -> float:
@@ -56,25 +56,33 @@ def _to_segment(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 def _unwrap(ring: Sequence[Sequence[float]]) -> Ring:
     """Go the short way from each position to the next, across the antimeridian where that is it."""
-    found: Ring = []
-    turn = 0
-    for number, (longitude, latitude, *_) in enumerate(ring):
-        if number:
-            step = longitude - ring[number - 1][0]
-            turn += -360 if step > 180 else 360 if step < -180 else 0
-        found.append((Fraction(longitude) + turn, Fraction(latitude)))
-    return found
+    key = id(ring)
+    if key not in _unwrapped or _unwrapped[key][0] is not ring:
+        found: Ring = []
+        turn = 0
+        for number, (longitude, latitude, *_) in enumerate(ring):
+            if number:
+                step = longitude - ring[number - 1][0]
+                turn += -360 if step > 180 else 360 if step < -180 else 0
+            found.append((Fraction(longitude) + turn, Fraction(latitude)))
+        _unwrapped[key] = (ring, found, [float(y) for _, y in found])
+    return _unwrapped[key][1]
 
 
-def _polygon_covers(rings: list[Ring], longitude: float, latitude: float) -> bool:
+_unwrapped: dict[int, tuple[Sequence[Sequence[float]], Ring, list[float]]] = {}
+
+
+def _polygon_covers(rings: list[Sequence[Sequence[float]]], longitude: float, latitude: float) -> bool:
     y = Fraction(latitude)
     is_inside = False
-    for ring in rings:
-        for turn in (-360, 0, 360):
-            x = Fraction(longitude) + turn
-            for (ax, ay), (bx, by) in pairwise(ring):
-                if max(ay, by) < y or min(ay, by) > y:
-                    continue
+    for given in rings:
+        ring, heights = _unwrap(given), _unwrapped[id(given)][2]
+        for number, (low, high) in enumerate(pairwise(heights)):
+            if (low > latitude and high > latitude) or (low < latitude and high < latitude):
+                continue
+            (ax, ay), (bx, by) = ring[number], ring[number + 1]
+            for turn in (-360, 0, 360):
+                x = Fraction(longitude) + turn
                 cross = (bx - ax) * (y - ay) - (by - ay) * (x - ax)
                 if cross == 0 and min(ax, bx) <= x <= max(ax, bx):
                     return True
