@@ -137,12 +137,16 @@ def test_what_arrives_late_in_one_piece_after_its_tracker_was_offline_is_read_at
         assert reading.seen == set(server.fleet.expected(clock.now))
 
 
+@pytest.mark.parametrize("back_min", [0, 50])
 @pytest.mark.parametrize("late", [timedelta(minutes=6), timedelta(minutes=50)])
 def test_what_arrives_after_newer_positions_had_been_read_is_found_by_the_next_sweeps(
-    clock: Clock, reader: Opened, late: timedelta
+    clock: Clock, reader: Opened, late: timedelta, back_min: int
 ) -> None:
-    """Live positions come first, what was kept for ten hours comes `late` after them, and within `late_h`."""
-    back_at = NOW + timedelta(hours=10)
+    """Live positions come first, what was kept for hours comes `late` after them, and within `late_h`.
+
+    There may be a sweep in between.
+    """
+    back_at = NOW + timedelta(hours=3, minutes=back_min)
     away = Backlog(2, NOW, back_at, arrives_at=back_at + late)
     with TraccarThread(account(), clock_ms=clock.ms, backlogs=[away]) as server:
         reading = reader(server)
@@ -153,6 +157,23 @@ def test_what_arrives_after_newer_positions_had_been_read_is_found_by_the_next_s
         kept = {key for key in server.fleet.expected(clock.now) if key[0] == account().device_id(2)}
         assert {key for key in kept if NOW < key[1] <= back_at} <= reading.seen
         assert reading.seen == set(server.fleet.expected(clock.now))
+
+
+def test_sweeps_go_into_the_history_before_the_first_sight_as_far_as_they_look_back(
+    clock: Clock, reader: Opened
+) -> None:
+    """What filled in a device is not read again beyond that."""
+    kept = Backlog(2, NOW - timedelta(minutes=40), NOW - timedelta(minutes=20), arrives_at=NOW + timedelta(minutes=30))
+    with TraccarThread(account(start=NOW - timedelta(hours=10)), clock_ms=clock.ms, backlogs=[kept]) as server:
+        reading = reader(server)
+        filled_in = reading.tick()
+        came = 0
+        for _ in range(30):
+            clock.now += TICK
+            came += reading.tick()
+        assert reading.seen == set(server.fleet.expected(clock.now))
+    assert filled_in > 7_000
+    assert came < filled_in
 
 
 def test_what_arrives_later_than_the_sweeps_look_back_is_not_found(clock: Clock, reader: Opened) -> None:
