@@ -19,7 +19,7 @@ FEWEST_VEHICLES = 2
 FRESH_HOURS = 24
 """An older level says nothing of now; a vehicle that fell silent so long before the others is no part of the outage."""
 HYSTERESIS_PERCENT = 5
-"""So far above its threshold a level is low no more: a tank on a slope does not open an alert at every turn."""
+"""So far above its threshold, of 95 at most, a level is low no more: a tank on a slope opens no alert at every turn."""
 MISSED_TICKS = 3
 """After so many ticks without a finished sync it is we who do not read, not the provider who has nothing."""
 
@@ -182,7 +182,7 @@ _CHANGED = f"""
         WHERE o.kind <> 'connection_silent' AND CASE
             WHEN f.id IS NULL THEN true
             WHEN o.kind = 'offline' THEN f.silent_at IS NULL OR f.silent_at > :now
-            ELSE l.threshold IS NULL OR (l.percent >= least(l.threshold + {HYSTERESIS_PERCENT}, 100)
+            ELSE l.threshold IS NULL OR (l.percent >= l.threshold + {HYSTERESIS_PERCENT}
                                          AND l.measured_at > {_FRESH}) END
         UNION ALL
         SELECT o.id, coalesce(c.is_over, true), c.severity, c.message, coalesce(c.details, '{{}}')
