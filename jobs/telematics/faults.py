@@ -17,6 +17,10 @@ from integrations.telematics import FaultCode, FaultReport
 from jobs.outcomes import Counts
 
 
+SEVERITIES = ("low", "medium", "high", "critical")
+"""A report that is not complete was pushed, and does not say which lamps are on: it makes no code less severe."""
+
+
 @dataclass(frozen=True)
 class Changes:
     """What reports make of the rows that are there: rows to insert, rows to rewrite, and how many reports came late."""
@@ -92,7 +96,7 @@ class _History:
         named = {Key(code.protocol, code.code, code.source): code for code in report.codes}
         timely = [key for key in named if self._is_timely(vehicle_id, report, key.protocol)]
         for key in timely:
-            is_open[key] = _seen(is_open.get(key), vehicle_id, named[key], report.time)
+            is_open[key] = _seen(is_open.get(key), vehicle_id, named[key], report)
         gone: list[Key] = []
         if report.is_complete:
             gone = [
@@ -119,14 +123,14 @@ class _History:
             self._newest[key] = max(time, self._newest.get(key, time))
 
 
-def _seen(fault: Fault | None, vehicle_id: UUID, code: FaultCode, time: datetime) -> Fault:
+def _seen(fault: Fault | None, vehicle_id: UUID, code: FaultCode, report: FaultReport) -> Fault:
     if fault is None:
-        return Fault.first(vehicle_id, code, time)
+        return Fault.first(vehicle_id, code, report.time)
     return replace(
         fault,
-        severity=code.severity,
+        severity=code.severity if report.is_complete else max(fault.severity, code.severity, key=SEVERITIES.index),
         description=code.description or fault.description,
         occurrences=fault.occurrences if code.occurrences is None else code.occurrences,
-        last_seen_at=time,
-        reports=fault.reports + (time > fault.last_seen_at),
+        last_seen_at=report.time,
+        reports=fault.reports + (report.time > fault.last_seen_at),
     )

@@ -78,6 +78,15 @@ def test_an_incomplete_report_clears_nothing() -> None:
     assert times(rows) == {("P0301", 1, 1, None), ("SPN 100 FMI 1", 2, 2, None)}
 
 
+def test_what_is_pushed_makes_a_code_worse_and_never_better() -> None:
+    pushed = FaultCode("j1939", OIL.code, "medium", 100, 1, OIL.source)
+
+    rows, _ = after([], report(1, OIL), report(2, pushed, complete=False))
+    assert [row.severity for row in rows] == ["critical"]
+    rows, _ = after(rows, report(3, pushed))
+    assert [row.severity for row in rows] == ["medium"]
+
+
 def test_late_reports_change_nothing_and_are_counted() -> None:
     rows, _ = after([], report(5, MISFIRE), report(9))
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import redis
 
-from integrations.simulator import FaultPlan, SimulatorThread
+from integrations.simulator import FaultPlan, SimulatorThread, expected_faults, expected_safety_events
 from integrations.simulator.faults import Scripted
 from integrations.simulator.fleet import Account
 from integrations.simulator.server import FEED_TYPES
@@ -252,6 +252,40 @@ def test_a_device_that_gets_its_vehicle_brings_the_points_that_were_kept(
     assert set(stored(platform, fleet.id)) == {point for point in expected(simulator.account) if point[0] == device}
     assert platform.value("SELECT count(*) FROM rejected_records WHERE device_id = %s", device) == 0
     assert platform.value("SELECT count(*) FROM telemetry WHERE odometer_km IS NOT NULL") > 0
+
+
+def test_a_token_that_may_not_read_safety_events_still_brings_points_and_it_is_said_once(platform: Platform) -> None:
+    with SimulatorThread(account(safety="none")) as simulator:
+        fleet = Fleet(platform, simulator)
+
+        states = [fleet.sync()["state"] for _ in range(2)]
+
+    assert states == ["succeeded", "succeeded"]
+    assert set(stored(platform, fleet.id)) == expected(simulator.account)
+    rows = platform.value("SELECT count(*) FROM rejected_records WHERE reason = 'scope_missing'")
+    assert (rows, fleet.rejected()["scope_missing"]) == (1, 2)
+
+
+def test_a_sync_brings_faults_safety_events_and_charging(platform: Platform) -> None:
+    with SimulatorThread(account(events_every_s=900.0)) as simulator:
+        fleet = Fleet(platform, simulator)
+        fleet.sync()
+
+    admin = platform.admin
+    there: dict[str, set[str]] = {}
+    for device, code in admin.execute(
+        "SELECT v.external_id, f.code FROM vehicle_faults f JOIN vehicles v ON v.id = f.vehicle_id"
+        " WHERE f.cleared_at IS NULL"
+    ):
+        there.setdefault(device, set()).add(code)
+    last = {
+        each.device_id: set(each.codes)
+        for each in sorted(expected_faults(fleet.simulator.account, NOW), key=lambda each: each.time)
+    }
+    assert there == {device: codes for device, codes in last.items() if codes} != {}
+    events = {row[0] for row in admin.execute("SELECT external_id FROM video_events")}
+    assert events == set(expected_safety_events(fleet.simulator.account, NOW)) != set()
+    assert fleet.platform.value("SELECT count(*) FROM ev_metrics WHERE charging_state IS NOT NULL") > 0
 
 
 def test_a_cursor_that_the_provider_refuses_begins_its_feed_anew_and_says_so(fleet: Fleet) -> None:
