@@ -9,10 +9,13 @@ between is there then, however old it is.
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from integrations.errors import PermanentError
 from integrations.traccar.cursor import Cursor, Mark
 
 # A request names its devices in its URL, which servers bound at 8 KiB.
 BLOCK = 200
+MOST_DEVICES = 20_000
+"""What a cursor has room for: 64 KiB for every 5,000."""
 TARGET_POSITIONS = 5_000
 MOST_POSITIONS = 4 * TARGET_POSITIONS
 """A page with more is asked for again in smaller pieces: it was meant for a time in which there was less."""
@@ -26,7 +29,11 @@ _LONGEST_S = 30 * 86_400
 
 
 def first_round(heard: Mapping[int, datetime | None], now: datetime, backfill_h: float) -> Cursor:
-    """Return the round in which a feed begins: every device, as far back as it is to be filled in."""
+    """Return the round in which a feed begins: every device, as far back as it is to be filled in.
+
+    Raises:
+        PermanentError: there are too many devices, as in `next_round`.
+    """
     began = int(now.timestamp())
     empty = Cursor(began, began, began, False, 0, 0, 0, 0, 0, _USUAL_PACE, [])
     return _planned(empty, heard, now, backfill_h, is_sweep=False)
@@ -83,6 +90,8 @@ def advance(cursor: Cursor, until: int, counted: int, newest: Mapping[int, datet
 def _planned(
     last: Cursor, heard: Mapping[int, datetime | None], now: datetime, backfill_h: float, *, is_sweep: bool
 ) -> Cursor:
+    if len(heard) > MOST_DEVICES:
+        raise PermanentError(f"traccar: more than {MOST_DEVICES} devices: divide the account by group_ids")
     began = int(now.timestamp())
     until = int((now + _AHEAD).timestamp())
     known = {mark.device: mark for mark in last.marks}
