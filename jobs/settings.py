@@ -2,6 +2,7 @@
 
 import os
 import sys
+from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -10,6 +11,10 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+from integrations.errors import PermanentError
+from integrations.mail import MailServer
+from integrations.mime import check_address
 
 
 def _database_url(value: SecretStr) -> SecretStr:
@@ -28,8 +33,30 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _smtp_url(value: SecretStr | None) -> SecretStr | None:
+    if value is None or not value.get_secret_value():
+        return None
+    try:
+        MailServer.from_url(value.get_secret_value())
+    except PermanentError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _mail_address(value: str | None) -> str | None:
+    if not value:
+        return None
+    try:
+        check_address(parseaddr(value)[1] if value.isprintable() else "")
+    except PermanentError:
+        raise ValueError("must look like Fleet <fleet@example.com>") from None
+    return value
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+SmtpUrl = Annotated[SecretStr | None, AfterValidator(_smtp_url)]
+MailAddress = Annotated[str | None, AfterValidator(_mail_address)]
 
 
 class ReceiverSettings(BaseSettings):
@@ -76,6 +103,17 @@ class Settings(ReceiverSettings):
     webhook_origin: str | None = Field(None, pattern=r"^(https?://[^/\s?#@]+)?$")
     """Where the internet reaches the receiver of webhooks: what `fleet-jobs webhooks url` begins with."""
 
+    smtp_url: SmtpUrl = None
+    """Where mail is handed over: smtps://USER:PASSWORD@HOST:PORT, smtp+starttls:// or smtp://; mail waits without."""
+    mail_from: MailAddress = None
+    """The sender of every mail, `Fleet <fleet@example.com>`; its domain is that of the Message-IDs."""
+    mail_unsubscribe_to: MailAddress = None
+    """A mailbox that people may write to instead of following the link to unsubscribe."""
+    app_url: str | None = Field(None, pattern=r"^(https?://[^\s?#@]+)?$")
+    """The application that the buttons of mails lead to; they have none without it."""
+    loopback_webhooks: bool = False
+    """Let webhooks go to this machine, without TLS: for demos and tests only."""
+
     heartbeat_s: float = Field(2.0, gt=0)
     rescue_after_s: float = Field(8.0, gt=0)
     republish_after_s: float = Field(15.0, gt=0)
@@ -95,6 +133,8 @@ class Settings(ReceiverSettings):
     def _order_of_times(self) -> "Settings":
         if self.rescue_after_s < 3 * self.heartbeat_s:
             raise ValueError("rescue_after_s must be at least three times heartbeat_s")
+        if self.smtp_url is not None and self.mail_from is None:
+            raise ValueError("mail_from must be set where smtp_url is")
         return self
 
 

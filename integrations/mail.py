@@ -1,0 +1,205 @@
+"""One connection to a mail server, for many mails: what it says of each is a value, what ends it for all an error."""
+
+import contextlib
+import re
+import smtplib
+import socket
+import ssl
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from integrations.errors import PermanentError, TransientError
+
+TIMEOUT_S = 30.0
+_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
+_LONGEST_REASON = 160
+_ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})\b")
+_ADDRESS = re.compile(r"\S*@\S*|https?://\S*")
+_QUEUED = re.compile(r"\b(?:queued as|id=?)[ :]?([A-Za-z0-9._-]{4,64})", re.IGNORECASE)
+
+
+class MailServerAway(TransientError):  # noqa: N818 - named for the caller, as its siblings are
+    """The server cannot be reached, refuses our login or our sender, or ended the session.
+
+    Args:
+        in_mail: it ended while it was told of a mail: that one may be the cause, or may even have been accepted.
+    """
+
+    def __init__(self, message: str, *, in_mail: bool = False) -> None:
+        super().__init__(message)
+        self.in_mail = in_mail
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed over."""
+
+    host: str
+    port: int
+    tls: Literal["smtp", "smtp+starttls", "smtps"]
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    timeout_s: float = TIMEOUT_S
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Return the server of smtp://, smtp+starttls:// or smtps://USER:PASSWORD@HOST:PORT.
+
+        Raises:
+            PermanentError: it does not look like that.
+        """
+        wrong = PermanentError("must look like smtps://USER:PASSWORD@HOST:PORT, smtp+starttls://... or smtp://...")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise wrong from None
+        if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise wrong
+        user, password = (unquote(each) if each else None for each in (parts.username, parts.password))
+        tls: Literal["smtp", "smtp+starttls", "smtps"] = parts.scheme  # type: ignore[assignment]
+        return cls(parts.hostname, port or _PORTS[parts.scheme], tls, user, password)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The server has taken the mail over; `queue_id` is its own word for it, where it says one."""
+
+    queue_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """The server will not have this mail.
+
+    Args:
+        is_final: it never will (5xx); otherwise it may later (4xx).
+        is_bad_address: it is the address that does not exist: mail to it harms the sender's name.
+        reason: the server's words, shortened, without any address.
+    """
+
+    code: int
+    reason: str
+    is_final: bool
+    is_bad_address: bool
+
+
+class MailSession:
+    """An open connection; not thread-safe.
+
+    Raises:
+        MailServerAway: it cannot be opened.
+    """
+
+    def __init__(self, server: MailServer) -> None:
+        self._smtp = _open(server)
+
+    def send(self, sender: str, to: str, content: bytes) -> Accepted | NotTaken:
+        """Hand one mail over. Addresses are plain ones, checked by `mime.check_address`.
+
+        Raises:
+            MailServerAway: the session is over; this mail may or may not have been accepted.
+        """
+        try:
+            code, said = self._smtp.mail(sender)
+        except (smtplib.SMTPException, OSError) as error:
+            raise MailServerAway(f"the mail server ended the session: {type(error).__name__}") from None
+        if code != 250:
+            raise MailServerAway(f"the mail server refuses the sender: {code}")
+        try:
+            code, said = self._smtp.rcpt(to)
+            if code not in (250, 251):
+                return self._not_taken(code, said, to, at_recipient=True)
+            try:
+                code, said = self._smtp.data(content)
+            except smtplib.SMTPDataError as error:
+                code, said = error.smtp_code, _bytes(error.smtp_error)
+            if code != 250:
+                return self._not_taken(code, said, to, at_recipient=False)
+        except (smtplib.SMTPException, OSError) as error:
+            raise MailServerAway(f"the mail server ended the session: {type(error).__name__}", in_mail=True) from None
+        found = _QUEUED.search(said.decode("ascii", "replace"))
+        return Accepted(found[1] if found else None)
+
+    def close(self) -> None:
+        """Say goodbye; a server that is gone is not waited for."""
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            self._smtp.quit()
+        self._smtp.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _not_taken(self, code: int, said: bytes, to: str, *, at_recipient: bool) -> NotTaken:
+        if code == 421 or code < 400:  # it is closing, or talks no SMTP
+            raise MailServerAway(f"the mail server ended the session: {code}", in_mail=True)
+        if code in (530, 535, 550) and _enhanced(said) in ("5.7.0", "5.7.1", "5.7.8") and _wants_login(said):
+            raise MailServerAway(f"the mail server wants a login: {code}")
+        self._smtp.rset()
+        return NotTaken(code, _without_addresses(said, to), code >= 500, at_recipient and _is_bad_address(code, said))
+
+
+def _open(server: MailServer) -> smtplib.SMTP:
+    name = socket.gethostname() or "localhost"
+    try:
+        if server.tls == "smtps":
+            smtp: smtplib.SMTP = smtplib.SMTP_SSL(
+                server.host, server.port, name, timeout=server.timeout_s, context=ssl.create_default_context()
+            )
+        else:
+            smtp = smtplib.SMTP(server.host, server.port, name, timeout=server.timeout_s)
+    except (smtplib.SMTPException, OSError) as error:
+        raise MailServerAway(f"the mail server cannot be reached: {_named(error)}") from None
+    try:
+        if server.tls == "smtp+starttls":
+            smtp.starttls(context=ssl.create_default_context())
+        if server.user is not None:
+            smtp.login(server.user, server.password or "")
+        else:
+            smtp.ehlo_or_helo_if_needed()
+    except (smtplib.SMTPException, OSError, ValueError) as error:
+        smtp.close()
+        raise MailServerAway(f"the mail server does not let us in: {_named(error)}") from None
+    return smtp
+
+
+def _named(error: Exception) -> str:
+    code = getattr(error, "smtp_code", None)
+    return f"{type(error).__name__} {code}" if isinstance(code, int) and code > 0 else type(error).__name__
+
+
+def _bytes(said: bytes | str) -> bytes:
+    return said if isinstance(said, bytes) else said.encode()
+
+
+def _enhanced(said: bytes) -> str | None:
+    """Return the enhanced status code (RFC 3463), where there is one."""
+    found = _ENHANCED.match(said.decode("ascii", "replace"))
+    return found[1] if found else None
+
+
+def _wants_login(said: bytes) -> bool:
+    return b"auth" in said.lower() or b"relay" in said.lower()
+
+
+def _is_bad_address(code: int, said: bytes) -> bool:
+    """Tell an address that does not exist from a mail that is not wanted, or a mailbox that is full."""
+    enhanced = _enhanced(said)
+    if enhanced is None:
+        return code in (550, 551, 553)
+    return code >= 500 and enhanced in ("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1")
+
+
+def _without_addresses(said: bytes, to: str) -> str:
+    words = _ADDRESS.sub("...", said.decode("ascii", "replace"))
+    for part in (to, to.rpartition("@")[0]):
+        if len(part) > 2:
+            words = re.sub(re.escape(part), "...", words, flags=re.IGNORECASE)
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())[:_LONGEST_REASON]
