@@ -1,0 +1,276 @@
+"""Notifications on their way out: claimed for a while, sent by somebody else, recorded by claim. Over all tenants."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.expression import bindparam
+
+LEASE_S = 180
+"""A claim that nobody has ended by then is another's: its worker is gone."""
+
+_TEXT = (
+    "left(a.message, 2000), CASE WHEN pg_column_size(a.details) < 100000 THEN a.details ELSE jsonb_build_object() END"
+)
+"""Others write alerts too, of any size; what is cut off would not be read."""
+_DIGEST = "sha256(convert_to(n.tenant_id || ':' || lower(n.address), 'UTF8'))"
+"""Of the tenant and the address, as `suppressed_addresses` knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A claimed notification, with all that its text needs. What was folded into it is read apart."""
+
+    id: UUID
+    tenant_id: UUID
+    tenant: str
+    channel: str
+    address: str
+    endpoint_id: UUID | None
+    is_named: bool
+    category: str
+    kind: str
+    severity: str
+    attempts: int
+    created_at: datetime
+    expires_at: datetime
+    locale: str | None
+    tenant_locale: str
+    time_zone: str | None
+    tenant_zone: str
+    units: str | None
+    alert_id: UUID | None
+    subject: str | None
+    message: str | None
+    details: dict[str, Any] | None
+    opened_at: datetime | None
+    resolved_at: datetime | None
+    vehicle: str | None
+    connection: str | None
+    provider: str | None
+
+
+_IS_DUE = text(
+    """
+    SELECT EXISTS (SELECT FROM notifications n
+                   WHERE n.state = 'ready' AND n.channel = :channel AND n.next_attempt_at <= :now
+                     AND (n.claimed_until IS NULL OR n.claimed_until < :now))
+    """
+)
+
+
+def is_due(connection: Connection, channel: str, now: datetime) -> bool:
+    """Tell whether anything waits to be sent by a channel."""
+    return bool(connection.execute(_IS_DUE, {"channel": channel, "now": now}).scalar_one())
+
+
+# One priority after the other by the index, so that a long queue of what may wait is not read to find what may not.
+_CLAIM = text(
+    f"""
+    WITH due AS MATERIALIZED (
+        SELECT d.* FROM generate_series(0, 3) AS p (priority)
+        CROSS JOIN LATERAL (
+            SELECT n.id, n.tenant_id, n.alert_id, n.user_id, n.address, n.priority, n.next_attempt_at,
+                   CASE WHEN n.expires_at <= :now THEN 'expired'
+                        WHEN EXISTS (SELECT FROM suppressed_addresses s
+                                     WHERE s.tenant_id = n.tenant_id AND s.address_digest = {_DIGEST}
+                                       AND s.category IN ('all', n.category)) THEN 'suppressed'
+                        WHEN n.while_open AND EXISTS (SELECT FROM alerts a WHERE a.id = n.alert_id
+                                                      AND a.resolved_at IS NOT NULL) THEN 'suppressed' END AS end_state,
+                   CASE WHEN n.expires_at <= :now THEN 'too late'
+                        WHEN n.while_open AND EXISTS (SELECT FROM alerts a WHERE a.id = n.alert_id
+                                                      AND a.resolved_at IS NOT NULL) THEN 'resolved'
+                        ELSE 'unsubscribed, or the address does not exist' END AS end_reason
+            FROM notifications n
+            WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = p.priority
+              AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < :now)
+            ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
+        ) d
+        ORDER BY d.priority, d.next_attempt_at LIMIT :batch
+    ),
+    dropped AS (
+        UPDATE notifications n
+        SET state = d.end_state, reason = d.end_reason, finished_at = :now, claim_token = NULL, claimed_until = NULL
+        FROM due d WHERE n.id = d.id AND d.end_state IS NOT NULL
+        RETURNING n.id
+    ),
+    claimed AS (
+        UPDATE notifications n
+        SET claim_token = :token, claimed_until = CAST(:now AS timestamptz) + make_interval(secs => {LEASE_S}),
+            attempts = n.attempts + 1
+        FROM due d WHERE n.id = d.id AND d.end_state IS NULL
+        RETURNING n.*
+    )
+    SELECT n.id, n.tenant_id, t.name, n.channel, n.address, n.endpoint_id, n.is_named, n.category, n.kind,
+           n.severity, n.attempts, n.created_at, n.expires_at, u.locale, t.locale, u.time_zone, t.time_zone,
+           t.settings ->> 'units', n.alert_id, a.subject, {_TEXT}, a.opened_at, a.resolved_at,
+           coalesce(v.name, a.details ->> 'vehicle_name'), c.name, c.provider, k.dropped
+    FROM (SELECT count(*) AS dropped FROM dropped) k
+    LEFT JOIN claimed n ON true
+    LEFT JOIN tenants t ON t.id = n.tenant_id
+    LEFT JOIN users u ON u.tenant_id = n.tenant_id AND u.id = n.user_id
+    LEFT JOIN alerts a ON a.id = n.alert_id
+    LEFT JOIN vehicles v ON v.id = a.vehicle_id
+    LEFT JOIN connections c ON c.id = a.connection_id
+    ORDER BY n.priority, n.next_attempt_at, n.id
+    """
+)
+
+
+def claim(connection: Connection, channel: str, token: UUID, now: datetime, *, batch: int) -> tuple[list[Notice], int]:
+    """Take what is due for a while, critical first; end what is too late, unsubscribed or resolved meanwhile.
+
+    Returns:
+        What was taken, and how many were ended.
+    """
+    rows = connection.execute(_CLAIM, {"channel": channel, "token": token, "now": now, "batch": batch}).all()
+    return [Notice(*row[:-1]) for row in rows if row[0] is not None], rows[0][-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One of the notifications that were folded into another."""
+
+    category: str
+    kind: str
+    severity: str
+    alert_id: UUID | None
+    subject: str | None
+    message: str | None
+    details: dict[str, Any] | None
+    opened_at: datetime | None
+    vehicle: str | None
+    connection: str | None
+    provider: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What was folded into a notification: how many of each category and kind, and the first lines."""
+
+    counts: dict[tuple[str, str], int]
+    lines: list[Line]
+
+
+_FOLDED = text(
+    f"""
+    SELECT n.category, n.kind, n.severity, n.alert_id, a.subject, {_TEXT}, a.opened_at,
+           coalesce(v.name, a.details ->> 'vehicle_name'), c.name, c.provider
+    FROM notifications n
+    LEFT JOIN alerts a ON a.id = n.alert_id
+    LEFT JOIN vehicles v ON v.id = a.vehicle_id
+    LEFT JOIN connections c ON c.id = a.connection_id
+    WHERE n.folded_into = :id
+    ORDER BY n.priority, n.category, n.created_at, n.id LIMIT :most
+    """
+)
+_COUNTS = text(
+    "SELECT category, kind, count(*) FROM notifications WHERE folded_into = :id GROUP BY 1, 2 ORDER BY 3 DESC"
+)
+
+
+def read_folded(connection: Connection, notification_id: UUID, *, most: int) -> Folded:
+    """Return what a summary or digest tells of: the worst first."""
+    counts = {(row[0], row[1]): row[2] for row in connection.execute(_COUNTS, {"id": notification_id})}
+    rows = connection.execute(_FOLDED, {"id": notification_id, "most": most})
+    return Folded(counts, [Line(*row) for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended.
+
+    Args:
+        state: `ready` again at `next_at`, or the end.
+        attempt: what the history says of it; None where nobody was asked, so that it costs no attempt.
+        is_bad_address: nothing more is to be sent there.
+    """
+
+    id: UUID
+    state: Literal["ready", "sent", "failed", "suppressed"]
+    attempt: Literal["accepted", "deferred", "refused", "unreadable"] | None
+    at: datetime
+    reason: str | None = None
+    code: int | None = None
+    provider_id: str | None = None
+    next_at: datetime | None = None
+    is_bad_address: bool = False
+
+
+_RECORD = text(
+    f"""
+    WITH told AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(:outcomes) AS o
+            (id uuid, state text, attempt text, at timestamptz, reason text, code integer, provider_id text,
+             next_at timestamptz, is_bad_address boolean)
+    ),
+    recorded AS (
+        UPDATE notifications n
+        SET state = o.state, reason = o.reason, provider_id = coalesce(o.provider_id, n.provider_id),
+            claim_token = NULL, claimed_until = NULL, next_attempt_at = coalesce(o.next_at, n.next_attempt_at),
+            attempts = CASE WHEN o.attempt IS NULL THEN n.attempts - 1 ELSE n.attempts END,
+            finished_at = CASE WHEN o.state <> 'ready' THEN o.at END
+        FROM told o WHERE n.id = o.id AND n.claim_token = :token
+        RETURNING n.id, n.tenant_id, n.address
+    ),
+    tried AS (
+        INSERT INTO notification_attempts (notification_id, at, tenant_id, outcome, code, reason)
+        SELECT n.id, o.at, n.tenant_id, o.attempt, o.code, o.reason
+        FROM recorded n JOIN told o ON o.id = n.id WHERE o.attempt IS NOT NULL
+        ON CONFLICT DO NOTHING
+    ),
+    suppressed AS (
+        INSERT INTO suppressed_addresses (tenant_id, address_digest, reason)
+        SELECT DISTINCT n.tenant_id, {_DIGEST}, 'hard_bounce'
+        FROM recorded n JOIN told o ON o.id = n.id WHERE o.is_bad_address
+        ON CONFLICT DO NOTHING
+    )
+    SELECT count(*) FROM recorded
+    """
+).bindparams(bindparam("outcomes", type_=JSONB))
+
+
+def record(connection: Connection, token: UUID, outcomes: Sequence[Outcome]) -> int:
+    """Write how attempts ended. Returns how many were still this claim's: the others are another worker's by now."""
+    rows = [
+        {
+            "id": str(each.id),
+            "state": each.state,
+            "attempt": each.attempt,
+            "at": each.at.isoformat(),
+            "reason": each.reason,
+            "code": each.code,
+            "provider_id": each.provider_id,
+            "next_at": each.next_at.isoformat() if each.next_at is not None else None,
+            "is_bad_address": each.is_bad_address,
+        }
+        for each in outcomes
+    ]
+    return int(connection.execute(_RECORD, {"token": token, "outcomes": rows}).scalar_one())
+
+
+_OUTAGE = text(
+    """
+    INSERT INTO channel_outages AS o (channel, reason) VALUES (:channel, :reason)
+    ON CONFLICT (channel) DO UPDATE SET tries = o.tries + 1, reason = excluded.reason
+    RETURNING xmax = 0
+    """
+)
+_OUTAGE_OVER = text(
+    "DELETE FROM channel_outages WHERE channel = :channel RETURNING extract(epoch FROM now() - began_at), tries"
+)
+
+
+def begin_outage(connection: Connection, channel: str, reason: str) -> bool:
+    """Note that a channel is closed. True: it was open until now."""
+    return bool(connection.execute(_OUTAGE, {"channel": channel, "reason": reason}).scalar_one())
+
+
+def end_outage(connection: Connection, channel: str) -> tuple[float, int] | None:
+    """Note that a channel is open. Returns how many seconds and tries it was not; None where it was open before."""
+    row = connection.execute(_OUTAGE_OVER, {"channel": channel}).first()
+    return None if row is None else (float(row[0]), int(row[1]))

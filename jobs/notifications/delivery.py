@@ -1,0 +1,49 @@
+"""One run of the delivery: plan, then send for the length of a slice."""
+
+import time
+from email.utils import parseaddr
+
+from integrations.mail import MailServer
+from jobs.notifications import mails
+from jobs.notifications.compose import Letterhead
+from jobs.notifications.planning import plan
+from jobs.notifications.unsubscribe import Unsubscriber
+from jobs.outcomes import Counts, NextSlice
+from jobs.run import Run
+from jobs.settings import Settings, get_settings
+
+
+def deliver(run: Run) -> Counts | NextSlice:
+    """Plan what is new and send the mails that are due. Without a mail server they wait."""
+    settings = get_settings()
+    until = time.monotonic() + settings.slice_s
+    counts = plan(run.database, run.now)
+    server, letterhead = mail_server(settings), letterhead_of(settings)
+    if server is None or letterhead is None:
+        return counts
+    sent, is_more = mails.send_due(run.database, server, letterhead, until=until)
+    counts |= sent
+    return NextSlice(counts) if is_more else counts
+
+
+def mail_server(settings: Settings) -> MailServer | None:
+    """Return where mail is handed over; None where nothing is set."""
+    return None if settings.smtp_url is None else MailServer.from_url(settings.smtp_url.get_secret_value())
+
+
+def letterhead_of(settings: Settings) -> Letterhead | None:
+    """Return what all mails have in common; None without a sender."""
+    if settings.mail_from is None:
+        return None
+    name, sender = parseaddr(settings.mail_from)
+    unsubscribe_to = parseaddr(settings.mail_unsubscribe_to)[1] if settings.mail_unsubscribe_to else None
+    app_url = settings.app_url.rstrip("/") if settings.app_url else None
+    return Letterhead(name, sender, app_url, unsubscriber_of(settings), unsubscribe_to)
+
+
+def unsubscriber_of(settings: Settings) -> Unsubscriber | None:
+    """Return who makes the links that unsubscribe; None without a key, or without an origin where they lead."""
+    if not settings.encryption_keys or not settings.webhook_origin:
+        return None
+    keys = [key.get_secret_value().strip().encode() for key in settings.encryption_keys]
+    return Unsubscriber(keys, settings.webhook_origin)

@@ -1,0 +1,227 @@
+"""Mails on their way: claimed in batches, sent over one connection outside any transaction, recorded as they go.
+
+Delivery is at least once. Between a server's acceptance and our record lie at most RECORD_AFTER mails or RECORD_S
+seconds: a worker killed there sends those again, with the same Message-ID.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import structlog
+
+from db.engine import Database
+from db.queries import deliveries as queries
+from db.queries.deliveries import LEASE_S, Notice, Outcome
+from integrations.mail import Accepted, MailServer, MailServerAway, MailSession, NotTaken
+from integrations.mime import UnsendableMail, build, check_address
+from jobs.notifications.compose import FOLDING, MOST_LINES, Letterhead, compose
+from jobs.notifications.retries import MAIL_S, next_try
+from jobs.outcomes import Counts
+
+_log = structlog.get_logger()
+
+BATCH = 100
+RECORD_AFTER = 20
+RECORD_S = 0.25
+_SEND_FOR_S = LEASE_S / 4
+"""How far into its claim a batch is sent; a single mail may take as long again, twice."""
+
+Clock = Callable[[], datetime]
+
+
+def now_utc() -> datetime:
+    """Return the present."""
+    return datetime.now(UTC)
+
+
+def send_due(
+    database: Database,
+    server: MailServer,
+    letterhead: Letterhead,
+    *,
+    until: float,
+    clock: Clock = now_utc,
+    batch: int = BATCH,
+) -> tuple[Counts, bool]:
+    """Send what is due, critical first, until `until` (of `time.monotonic`).
+
+    A server that is away costs nobody an attempt: nothing is claimed before it lets us in.
+
+    Returns:
+        How many were sent, put off, refused and dropped; and whether more is due.
+    """
+    counts: Counts = {}
+    with database.system_transaction() as connection:
+        if not queries.is_due(connection, "email", clock()):
+            return counts, False
+    is_more = True
+    try:
+        while is_more and time.monotonic() < until:
+            with MailSession(server) as session:
+                _end_outage(database)
+                is_more = _send_over(database, session, letterhead, until, clock, batch, counts)
+    except MailServerAway as error:
+        _begin_outage(database, str(error))
+        return counts, False
+    return counts, is_more
+
+
+def _send_over(
+    database: Database,
+    session: MailSession,
+    letterhead: Letterhead,
+    until: float,
+    clock: Clock,
+    batch: int,
+    counts: Counts,
+) -> bool:
+    """Send over one connection until nothing is due, time is over, or the server has had enough of it.
+
+    Returns:
+        Whether more is due.
+
+    Raises:
+        MailServerAway: the server took nothing at all.
+    """
+    taken = 0
+    while time.monotonic() < until:
+        token = uuid4()
+        with database.system_transaction() as connection:
+            notices, dropped = queries.claim(connection, "email", token, clock(), batch=batch)
+        _add(counts, "dropped", dropped)
+        if not notices and not dropped:
+            return False
+        sending = _Batch(database, session, letterhead, token, clock, counts)
+        try:
+            sending.send(notices)
+        except MailServerAway:
+            if taken + sending.answered == 0:
+                raise
+            return True  # many servers end a connection after so many mails
+        taken += sending.answered
+    return True
+
+
+class _Batch:
+    """The mails of one claim. Whatever happens on the way, what was done is recorded and the rest given back."""
+
+    def __init__(
+        self,
+        database: Database,
+        session: MailSession,
+        letterhead: Letterhead,
+        token: UUID,
+        clock: Clock,
+        counts: Counts,
+    ) -> None:
+        self._database = database
+        self._session = session
+        self._letterhead = letterhead
+        self._token = token
+        self._clock = clock
+        self._counts = counts
+        self._unrecorded: list[Outcome] = []
+        self._since = 0.0
+        self.answered = 0
+
+    def send(self, notices: list[Notice]) -> None:
+        """Send all, in order.
+
+        Raises:
+            MailServerAway: the session is over.
+        """
+        stop_at = time.monotonic() + _SEND_FOR_S
+        waiting = iter(notices)
+        try:
+            for notice in waiting:
+                if time.monotonic() > stop_at:
+                    self._give_back([notice, *waiting])
+                    break
+                self._keep(self._attempt(notice))
+        except MailServerAway:
+            self._give_back(list(waiting))
+            raise
+        finally:
+            self._record()
+
+    def _attempt(self, notice: Notice) -> Outcome:
+        at = self._clock()
+        try:
+            mail = compose(notice, self._read_folded(notice), self._letterhead, at)
+            sender, to, content = check_address(mail.sender), check_address(mail.to), build(mail)
+        except UnsendableMail as error:
+            return Outcome(notice.id, "failed", "unreadable", at, str(error))
+        try:
+            answer = self._session.send(sender, to, content)
+        except MailServerAway as error:
+            if error.in_mail:
+                self._keep(self._put_off(notice, at, str(error), None))
+            else:
+                self._give_back([notice])
+            raise
+        self.answered += 1
+        if isinstance(answer, Accepted):
+            return Outcome(notice.id, "sent", "accepted", at, code=250, provider_id=answer.queue_id)
+        return self._refused(notice, at, answer)
+
+    def _refused(self, notice: Notice, at: datetime, answer: NotTaken) -> Outcome:
+        if not answer.is_final:
+            return self._put_off(notice, at, answer.reason, answer.code)
+        bad = answer.is_bad_address
+        return Outcome(notice.id, "failed", "refused", at, answer.reason, answer.code, is_bad_address=bad)
+
+    def _put_off(self, notice: Notice, at: datetime, reason: str, code: int | None) -> Outcome:
+        again_at = next_try(MAIL_S, notice.attempts, at)
+        if again_at is None or again_at >= notice.expires_at:
+            return Outcome(notice.id, "failed", "deferred", at, f"given up: {reason}"[:200], code)
+        return Outcome(notice.id, "ready", "deferred", at, reason, code, next_at=again_at)
+
+    def _read_folded(self, notice: Notice) -> queries.Folded | None:
+        if notice.kind not in FOLDING:
+            return None
+        with self._database.system_transaction() as connection:
+            return queries.read_folded(connection, notice.id, most=MOST_LINES)
+
+    def _give_back(self, notices: list[Notice]) -> None:
+        now = self._clock()
+        for notice in notices:
+            self._unrecorded.append(Outcome(notice.id, "ready", None, now))
+
+    def _keep(self, outcome: Outcome) -> None:
+        if not self._unrecorded:
+            self._since = time.monotonic()
+        self._unrecorded.append(outcome)
+        if len(self._unrecorded) >= RECORD_AFTER or time.monotonic() - self._since >= RECORD_S:
+            self._record()
+
+    def _record(self) -> None:
+        if not self._unrecorded:
+            return
+        with self._database.system_transaction() as connection:
+            recorded = queries.record(connection, self._token, self._unrecorded)
+        words = {"ready": "put_off", "sent": "sent", "failed": "failed"}
+        for outcome in self._unrecorded:
+            if outcome.attempt is not None:
+                _add(self._counts, words[outcome.state], 1)
+        _add(self._counts, "lost", len(self._unrecorded) - recorded)
+        self._unrecorded = []
+
+
+def _begin_outage(database: Database, reason: str) -> None:
+    with database.system_transaction() as connection:
+        if queries.begin_outage(connection, "email", reason):
+            _log.error("mail_server_away", reason=reason)
+
+
+def _end_outage(database: Database) -> None:
+    with database.system_transaction() as connection:
+        over = queries.end_outage(connection, "email")
+    if over is not None:
+        _log.info("mail_server_back", away_s=round(over[0]), tries=over[1])
+
+
+def _add(counts: Counts, word: str, number: int) -> None:
+    if number:
+        counts[word] = counts.get(word, 0) + number

@@ -1,0 +1,82 @@
+"""What becomes of new notifications: sent now, held for quiet hours or a digest, or folded into one message."""
+
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from db.engine import Database
+from db.queries import notifications as queries
+from db.queries.notifications import Decision, Group
+from jobs.notifications.moments import next_digest, quiet_until, zone_of
+from jobs.outcomes import Counts
+
+WINDOW = timedelta(minutes=10)
+MOST_ALONE = 10
+"""So many of one category reach a recipient one by one within the window; what is more comes as one message."""
+CRITICAL_WAIT = timedelta(minutes=2)
+"""How long critical ones wait for a second summary."""
+MOST_AN_HOUR = 60
+"""So many of all categories; what is not critical then waits."""
+BATCH = 10_000
+
+
+def plan(database: Database, now: datetime) -> Counts:
+    """Decide on everything that is pending and due. Twice is harmless: what was decided on is pending no more."""
+    counts: Counts = {}
+    while True:
+        with database.system_transaction() as connection:
+            groups, expired, dropped = queries.take_pending(
+                connection, now, window_s=WINDOW.total_seconds(), batch=BATCH
+            )
+            decisions = [decide(group, now) for group in groups]
+            queries.settle(connection, decisions, now)
+        taken = sum(len(group.ids) for group in groups) + expired + dropped
+        told = {"expired": expired, "suppressed": dropped}
+        for decision in decisions:
+            word = {"hold": "held", "fold": "folded"}.get(decision.action, "ready")
+            told[word] = told.get(word, 0) + len(decision.group.ids)
+        for word, number in told.items():
+            if number:
+                counts[word] = counts.get(word, 0) + number
+        if taken < BATCH:
+            return counts
+
+
+def decide(group: Group, now: datetime) -> Decision:
+    """Return what becomes of a group: critical ones break through all but the flood of themselves."""
+    bundle = "digest" if group.is_due_digest else None
+    if not group.is_critical:
+        held = _hold_until(group, now)
+        if held is not None:
+            return Decision("hold", group, held, bundle)
+        if group.digest != "none" and group.digest_at is not None and not group.is_due_digest:
+            zone = zone_of(group.user_zone, group.tenant_zone)
+            return Decision("hold", group, next_digest(now, group.digest, group.digest_at, zone), "digest")
+    return _gather(group) if group.is_due_digest else _stem(group, now)
+
+
+def _hold_until(group: Group, now: datetime) -> datetime | None:
+    """Return the end of the recipient's quiet hours, or of a full hour; None where neither is."""
+    if group.quiet_from is not None and group.quiet_to is not None:
+        zone = zone_of(group.user_zone, group.tenant_zone)
+        until = quiet_until(now, group.quiet_from, group.quiet_to, zone)
+        if until is not None:
+            return until
+    return now + WINDOW if group.last_hour >= MOST_AN_HOUR else None
+
+
+def _gather(group: Group) -> Decision:
+    """Return what becomes of a digest: of one alone no digest is made."""
+    return Decision("fold", group, folded=uuid4()) if len(group.ids) > 1 else Decision("ready", group)
+
+
+def _stem(group: Group, now: datetime) -> Decision:
+    """Let the first ones through one by one, then one message for all that came, then none for a while."""
+    number = len(group.ids)
+    if group.lately + number <= MOST_ALONE or (group.is_critical and number == 1):
+        return Decision("ready", group)
+    wait = CRITICAL_WAIT if group.is_critical else WINDOW
+    if group.summarised_at is not None and now < group.summarised_at + wait:
+        return Decision("hold", group, group.summarised_at + wait)
+    if number == 1:
+        return Decision("hold", group, now + WINDOW)
+    return Decision("fold", group, folded=uuid4())

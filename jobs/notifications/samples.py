@@ -1,0 +1,111 @@
+"""What a preview shows: an invented alert of every kind, with everything that a real one may carry."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from db.queries.deliveries import Folded, Line, Notice
+
+AT = datetime(2026, 11, 20, 6, 32, tzinfo=UTC)
+_ID = UUID("0193f1a0-0000-7000-8000-000000000001")
+_SERVICE: dict[str, Any] = {
+    "schedule_name": "Oil change",
+    "vehicle_name": "Van 12",
+    "work_order_id": str(_ID),
+    "work_order_number": "WO-2026-00042",
+    "reason": "15,020 of 15,000 km",
+    "due_on": "2026-11-20",
+    "predicted_on": "2026-11-24",
+    "vendor_name": "Garage Lindner",
+    "checklist": ["Change oil and filter", "Check the brake fluid", "Look for leaks below the engine"],
+}
+_DETAILS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "offline": ("connectivity", "medium", {"last_reported_at": (AT - timedelta(minutes=42)).isoformat()}),
+    "connection_silent": (
+        "connectivity",
+        "high",
+        {"silent": 412, "vehicles": 480, "last_reported_at": (AT - timedelta(minutes=25)).isoformat()},
+    ),
+    "connection_rejected": ("connectivity", "critical", {}),
+    "low_fuel": (
+        "vehicle_health",
+        "medium",
+        {"percent": 8.5, "threshold_percent": 15, "measured_at": AT.isoformat()},
+    ),
+    "low_battery": (
+        "vehicle_health",
+        "medium",
+        {"percent": 11.0, "threshold_percent": 20, "measured_at": AT.isoformat()},
+    ),
+    "fault_code": ("vehicle_health", "critical", {"code": "P0217", "description": "Engine overheating"}),
+    "safety_event": ("safety", "critical", {"kind": "harsh_braking"}),
+    "geofence_entry": ("geofence", "low", {"geofence": "Depot North", "time": AT.isoformat()}),
+    "geofence_exit": ("geofence", "medium", {"geofence": "Depot North", "time": AT.isoformat()}),
+    "maintenance_due_soon": ("maintenance", "low", _SERVICE | {"work_order_id": None, "work_order_number": None}),
+    "maintenance_due": ("maintenance", "medium", _SERVICE),
+    "maintenance_overdue": ("maintenance", "high", _SERVICE),
+    "work_order_flagged": ("maintenance", "medium", _SERVICE | {"reason": "completed without a meter reading"}),
+    "alert": ("other", "medium", {}),
+    "summary": ("connectivity", "high", {}),
+    "digest": ("all", "high", {}),
+    "test": ("other", "low", {}),
+}
+KINDS = tuple(_DETAILS)
+"""Every kind that has words of its own; `alert` stands for all others."""
+
+
+def sample(kind: str, locale: str = "en", *, tenant: str = "Lindner Logistics", zone: str = "Europe/Berlin") -> Notice:
+    """Return a notification of a kind."""
+    category, severity, details = _DETAILS[kind]
+    of_vehicle = category not in ("connectivity",) or kind == "offline"
+    return Notice(
+        id=_ID,
+        tenant_id=_ID,
+        tenant=tenant,
+        channel="email",
+        address="fleet.manager@example.com",
+        endpoint_id=None,
+        is_named=False,
+        category=category,
+        kind=kind,
+        severity=severity,
+        attempts=1,
+        created_at=AT,
+        expires_at=AT + timedelta(days=1),
+        locale=locale,
+        tenant_locale="en",
+        time_zone=zone,
+        tenant_zone="UTC",
+        units=None,
+        alert_id=None if kind in ("summary", "digest", "test") else _ID,
+        subject=f"vehicle:{_ID}",
+        message="The rear door of Van 12 has been open for 20 minutes",
+        details=details,
+        opened_at=AT,
+        resolved_at=None,
+        vehicle="Van 12" if of_vehicle else None,
+        connection=None if of_vehicle else "Samsara main account",
+        provider=None if of_vehicle else "samsara",
+    )
+
+
+def sample_folded(kind: str) -> Folded | None:
+    """Return what was folded into a sample; None where it is of a kind that folds nothing."""
+    if kind == "summary":
+        return Folded(
+            {("connectivity", "offline"): 498, ("connectivity", "connection_silent"): 2}, _lines(["offline"] * 20)
+        )
+    if kind == "digest":
+        kinds = ["fault_code", "maintenance_overdue", "maintenance_due", "geofence_exit", "low_fuel", "offline"]
+        return Folded({(_DETAILS[each][0], each): 1 for each in kinds}, _lines(kinds))
+    return None
+
+
+def _lines(kinds: list[str]) -> list[Line]:
+    lines = []
+    for number, kind in enumerate(kinds, 1):
+        category, severity, details = _DETAILS[kind]
+        at = AT - timedelta(minutes=3 * number)
+        told = details | ({"last_reported_at": at.isoformat()} if kind == "offline" else {})
+        lines.append(Line(category, kind, severity, _ID, None, None, told, at, f"Van {number}", None, None))
+    return lines

@@ -1,0 +1,261 @@
+"""What there is to say of an alert, in a recipient's words: a title, a sentence, and facts. No markup, no templates.
+
+What an alert carries was written by many hands: every value is bounded, and may be absent or of another kind.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Protocol
+
+from jobs.notifications.words import Words
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_LONGEST_NAME = 120
+_LONGEST_TEXT = 600
+_MOST_STEPS = 20
+
+
+class Happening(Protocol):
+    """What a view is made of: a claimed notification, or one that was folded into another."""
+
+    @property
+    def category(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def severity(self) -> str: ...
+    @property
+    def message(self) -> str | None: ...
+    @property
+    def details(self) -> dict[str, Any] | None: ...
+    @property
+    def opened_at(self) -> datetime | None: ...
+    @property
+    def vehicle(self) -> str | None: ...
+    @property
+    def connection(self) -> str | None: ...
+    @property
+    def provider(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is said of one alert. `facts` are labels and values; `steps` what is to be done, of a service.
+
+    `brief` is what to say beside the title where there is one line for it.
+    """
+
+    title: str
+    lead: str
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    brief: str = ""
+    steps: list[str] = field(default_factory=list)
+    work_order_id: str | None = None
+    work_order_number: str | None = None
+
+
+def clip(value: object, longest: int = _LONGEST_NAME) -> str:
+    """Return others' words as one line of bounded length, without what commands a reader's screen."""
+    words = " ".join(_CONTROL.sub(" ", str(value)[: longest * 4]).split())
+    return words if len(words) <= longest else words[: longest - 1].rstrip() + "…"
+
+
+def view_of(happening: Happening, words: Words, tenant: str) -> View:
+    """Return what is said of an alert; of a kind that has no words of its own, its own message."""
+    return _VIEWS.get(happening.kind, _plain)(Telling(happening, words, tenant))
+
+
+class Telling:
+    """One alert in one recipient's words, and how a view reads it."""
+
+    def __init__(self, happening: Happening, words: Words, tenant: str) -> None:
+        self.of = happening
+        self.words = words
+        self.tenant = clip(tenant)
+        self.details: Mapping[str, Any] = happening.details or {}
+        self.vehicle = clip(happening.vehicle) if happening.vehicle else words.t("word.some_vehicle")
+        self.opened = words.moment(happening.opened_at) if happening.opened_at else None
+
+    def text(self, *names: str, longest: int = _LONGEST_TEXT) -> str | None:
+        """Return the first detail of these that is there."""
+        for name in names:
+            value = self.details.get(name)
+            if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
+                return clip(value, longest)
+        return None
+
+    def moment(self, name: str) -> str | None:
+        """Return a detail that is an instant."""
+        try:
+            at = datetime.fromisoformat(str(self.details[name]))
+            return self.words.moment(at) if at.tzinfo is not None else None
+        except (KeyError, ValueError, OverflowError):
+            return None
+
+    def day(self, name: str) -> str | None:
+        """Return a detail that is a date."""
+        try:
+            return self.words.day(date.fromisoformat(str(self.details[name])[:10]))
+        except (KeyError, ValueError):
+            return None
+
+    def percent(self, name: str) -> str | None:
+        """Return a detail that is a share of 100."""
+        value = self.details.get(name)
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+        return self.words.percent(float(value)) if usable and value is not None else None
+
+    def number(self, name: str) -> float | None:
+        """Return a detail that is a number."""
+        value = self.details.get(name)
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
+        return float(value) if usable and value is not None else None
+
+    def facts(self, *facts: tuple[str, str | None]) -> list[tuple[str, str]]:
+        """Return the facts that are known, with their labels."""
+        return [(self.words.t(f"label.{label}"), value) for label, value in facts if value]
+
+    def view(self, title: str, lead: str, *facts: tuple[str, str | None], **more: Any) -> View:
+        """Return the view of what was put together."""
+        return View(clip(title, 160), lead, self.facts(*facts), **{"brief": self.opened or ""} | more)
+
+
+def _plain(telling: Telling) -> View:
+    message = clip(telling.of.message or telling.of.kind.replace("_", " "), _LONGEST_TEXT)
+    lead = message if len(message) > _LONGEST_NAME else telling.words.t("alert.lead", tenant=telling.tenant)
+    vehicle = telling.vehicle if telling.of.vehicle else None
+    return telling.view(clip(message), lead, ("vehicle", vehicle), ("time", telling.opened))
+
+
+def _offline(telling: Telling) -> View:
+    t, when = telling.words.t, telling.moment("last_reported_at")
+    lead = t("offline.lead", when=when) if when else t("offline.lead_unknown")
+    return telling.view(
+        t("offline.title", vehicle=telling.vehicle),
+        lead,
+        ("vehicle", telling.vehicle),
+        ("last_report", when),
+        brief=when or telling.opened or "",
+    )
+
+
+def _connection(telling: Telling) -> View:
+    t, kind = telling.words.t, telling.of.kind
+    name = clip(telling.of.connection) if telling.of.connection else t("word.some_connection")
+    silent, vehicles = telling.number("silent"), telling.number("vehicles")
+    share = None
+    if silent is not None and vehicles is not None:
+        share = t("word.of", part=telling.words.number(silent), whole=telling.words.number(vehicles))
+    return telling.view(
+        t(f"{kind}.title", connection=name),
+        t(f"{kind}.lead"),
+        ("connection", name),
+        ("provider", clip(telling.of.provider) if telling.of.provider else None),
+        ("silent", share),
+        ("last_report", telling.moment("last_reported_at")),
+        ("since", telling.opened),
+    )
+
+
+def _level(telling: Telling) -> View:
+    t, kind = telling.words.t, telling.of.kind
+    level = telling.percent("percent")
+    return telling.view(
+        t(f"{kind}.title", vehicle=telling.vehicle, level=level or "?"),
+        t(f"{kind}.lead"),
+        ("vehicle", telling.vehicle),
+        ("level", level),
+        ("limit", telling.percent("threshold_percent")),
+        ("measured", telling.moment("measured_at") or telling.opened),
+    )
+
+
+def _fault(telling: Telling) -> View:
+    t = telling.words.t
+    code = telling.text("code", longest=40) or "?"
+    description = telling.text("description")
+    if description is None and telling.of.message and f"{code}: " in telling.of.message:
+        description = clip(telling.of.message.partition(f"{code}: ")[2], _LONGEST_TEXT)
+    return telling.view(
+        t("fault_code.title", vehicle=telling.vehicle, code=code),
+        t("fault_code.lead"),
+        ("vehicle", telling.vehicle),
+        ("code", code),
+        ("description", description),
+        ("first_seen", telling.opened),
+        brief=description or telling.opened or "",
+    )
+
+
+def _safety(telling: Telling) -> View:
+    t = telling.words.t
+    event = (telling.text("kind", longest=_LONGEST_NAME) or t("kind.safety_event")).replace("_", " ")
+    return telling.view(
+        t("safety_event.title", vehicle=telling.vehicle, event=event),
+        t("safety_event.lead"),
+        ("vehicle", telling.vehicle),
+        ("event", event),
+        ("time", telling.opened),
+    )
+
+
+def _geofence(telling: Telling) -> View:
+    t, kind = telling.words.t, telling.of.kind
+    place = telling.text("geofence", longest=_LONGEST_NAME) or t("word.some_place")
+    when = telling.moment("time") or telling.opened or ""
+    return telling.view(
+        t(f"{kind}.title", vehicle=telling.vehicle, place=place),
+        t(f"{kind}.lead", when=when),
+        ("vehicle", telling.vehicle),
+        ("place", place),
+        ("time", when),
+        brief=when,
+    )
+
+
+def _maintenance(telling: Telling) -> View:
+    t, kind = telling.words.t, telling.of.kind
+    service = telling.text("schedule_name", longest=_LONGEST_NAME) or t("word.some_service")
+    number = telling.text("work_order_number", longest=40)
+    steps = telling.details.get("checklist")
+    named = [each.get("name") if isinstance(each, dict) else each for each in steps] if isinstance(steps, list) else []
+    return telling.view(
+        t(f"{kind}.title", service=service, vehicle=telling.vehicle, number=number or ""),
+        t(f"{kind}.lead"),
+        ("vehicle", telling.vehicle),
+        ("service", service),
+        ("reason", telling.text("reason")),
+        ("due_on", telling.day("due_on")),
+        ("predicted_on", telling.day("predicted_on")),
+        ("work_order", number),
+        ("vendor", telling.text("vendor_name", "vendor", longest=_LONGEST_NAME)),
+        brief=telling.text("reason") or telling.day("due_on") or "",
+        steps=[clip(each) for each in named[:_MOST_STEPS] if each],
+        work_order_id=telling.text("work_order_id", longest=40),
+        work_order_number=number,
+    )
+
+
+def _test(telling: Telling) -> View:
+    t = telling.words.t
+    return telling.view(t("test.title"), t("test.lead"), ("sent", telling.opened))
+
+
+_VIEWS: dict[str, Callable[[Telling], View]] = {
+    "offline": _offline,
+    "connection_silent": _connection,
+    "connection_rejected": _connection,
+    "low_fuel": _level,
+    "low_battery": _level,
+    "fault_code": _fault,
+    "safety_event": _safety,
+    "geofence_entry": _geofence,
+    "geofence_exit": _geofence,
+    "maintenance_due_soon": _maintenance,
+    "maintenance_due": _maintenance,
+    "maintenance_overdue": _maintenance,
+    "work_order_flagged": _maintenance,
+    "test": _test,
+}
