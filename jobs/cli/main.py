@@ -12,6 +12,7 @@ from jobs.cli import (
     connections,
     devices,
     doctor,
+    geofences,
     platform,
     run,
     runs,
@@ -62,6 +63,7 @@ for _panel, _commands in _PANELS.items():
 for _group_name, _group in (("tenants", tenants), ("connections", connections), ("devices", devices)):
     cli.add_typer(_group.cli, name=_group_name, rich_help_panel="Fleets")
 cli.add_typer(alerts.cli, name="alerts", rich_help_panel="Fleets")
+cli.add_typer(geofences.cli, name="geofences", rich_help_panel="Fleets")
 cli.command(rich_help_panel="Fleets")(simulate.simulate)
 cli.add_typer(webhooks.cli, name="webhooks", rich_help_panel="Run the platform")
 
