@@ -172,20 +172,22 @@ def test_who_goes_on_sending_what_was_refused_is_hung_up_on(hurried: Hook) -> No
         assert hung_up(line, b"x" * 1000)
 
 
-def test_a_connection_serves_one_delivery_after_the_other(hurried: Hook) -> None:
-    def request(event_id: str) -> bytes:
-        body = hurried.scheme.event(event_id)
-        signed = [f"{name}: {value}" for name, value in hurried.scheme.sign(body).items()]
-        return head(hurried, f"Content-Length: {len(body)}", *signed) + body
+def test_a_connection_serves_one_delivery_after_the_other(platform: Platform) -> None:
+    def request(hook: Hook, event_id: str) -> bytes:
+        body = hook.scheme.event(event_id)
+        signed = [f"{name}: {value}" for name, value in hook.scheme.sign(body).items()]
+        return head(hook, f"Content-Length: {len(body)}", *signed) + body
 
-    with closing(dial(hurried)) as line:
-        for number in range(4):
-            line.sendall(request(str(number)))
-            answer = http.client.HTTPResponse(line)
-            answer.begin()
-            assert (answer.status, answer.read()) == (200, b"")
-            time.sleep(0.3)  # each within its own patience, all together beyond it
-    assert len(hurried.rows()) == 4
+    with receiving(platform.urls.worker_url, bounds=Bounds(head_s=3)) as url:
+        hook = Hook(platform.admin, url, Samsara())
+        with closing(dial(hook)) as line:
+            for number in range(4):
+                line.sendall(request(hook, str(number)))
+                answer = http.client.HTTPResponse(line)
+                answer.begin()
+                assert (answer.status, answer.read()) == (200, b"")
+                time.sleep(1)  # each is well within the patience, all together are beyond it
+        assert len(hook.rows()) == 4
 
 
 def test_above_its_connections_the_receiver_says_so_at_once(platform: Platform) -> None:

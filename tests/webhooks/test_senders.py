@@ -35,15 +35,15 @@ def why_not(senders: Senders, tenant_id: UUID, connection_id: UUID) -> str:
 
 def test_what_was_found_and_what_was_not_are_remembered_for_a_while(platform: Platform) -> None:
     hook = Hook(platform.admin, "", Samsara())
-    with remembering(platform, 1.0) as senders:
+    with remembering(platform, 2.0) as senders:
         assert senders.get(hook.tenant_id, hook.id).secret == hook.scheme.secret
         give_credentials(platform.admin, hook.tenant_id, hook.id, {"token": "simulated"})
         assert senders.get(hook.tenant_id, hook.id).secret == hook.scheme.secret
-        time.sleep(1.05)
+        time.sleep(2.05)
         assert why_not(senders, hook.tenant_id, hook.id) == "secret_missing"
         give_credentials(platform.admin, hook.tenant_id, hook.id, {hook.scheme.secret_name: "bmV3"})
         assert why_not(senders, hook.tenant_id, hook.id) == "secret_missing"
-        time.sleep(1.05)
+        time.sleep(2.05)
         assert senders.get(hook.tenant_id, hook.id).secret == "bmV3"
 
 
