@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import msgspec
 
-from integrations.samsara.bounds import Limits, UnbelievableError, is_null_island
+from integrations.samsara.bounds import NULL_ISLAND_DEG, Limits, UnbelievableError, is_null_island
 from integrations.telematics import FaultReport, Reading, Rejected, SafetyEvent
 from integrations.traccar.alarms import read_alarms
 from integrations.traccar.codes import read_codes
@@ -48,11 +48,7 @@ def decode_positions(body: bytes, devices: Collection[int], limits: Limits, opti
     Raises:
         UnbelievableError, or one of `samsara.bounds.BROKEN`: something in the page is bad.
     """
-    positions = _decode(body)
-    for position in positions:
-        if position.device_id not in devices or doubt(position, limits, options):
-            raise UnbelievableError
-    return map_positions(positions, limits, options)
+    return map_positions(_decode(body), devices, limits, options)
 
 
 def doubt(position: Position, limits: Limits, options: Options) -> str | None:
@@ -74,16 +70,23 @@ def _says_anything(position: Position, options: Options) -> bool:
     return bool(read_alarms(position, "", position.fix_time))
 
 
-def map_positions(positions: Iterable[Position], limits: Limits, options: Options) -> Decoded:
-    """Return the records of positions that are believed, oldest first per device."""
+def map_positions(positions: Iterable[Position], devices: Collection[int], limits: Limits, options: Options) -> Decoded:
+    """Return the records of positions, oldest first per device.
+
+    Raises:
+        UnbelievableError: one is of none of `devices`, or is doubted.
+    """
     decoded = Decoded()
     by_device: dict[int, list[Position]] = {}
     for position in positions:
         by_device.setdefault(position.device_id, []).append(position)
     for device, of_device in by_device.items():
         of_device.sort(key=_in_time)
+        oldest, newest = of_device[0].fix_time, of_device[-1].fix_time
+        if device not in devices or oldest <= limits.earliest or newest > limits.latest:
+            raise UnbelievableError
         decoded.counts[device] = len(of_device)
-        decoded.newest[device] = of_device[-1].fix_time
+        decoded.newest[device] = newest
         _append(decoded, str(device), of_device, limits, options)
     return decoded
 
@@ -92,22 +95,25 @@ def _append(decoded: Decoded, device_id: str, positions: list[Position], limits:
     """Append what one device reported, one reading an instant. The hot loop of a sync."""
     readings, reports, events = decoded.readings, decoded.fault_reports, decoded.safety_events
     starts = len(readings), len(reports), len(events)
+    add = readings.append
     previous, is_odd = limits.earliest, False
     for p in positions:
         at = p.fix_time
         if p.valid and at != previous:
+            latitude, longitude, speed = p.latitude, p.longitude, p.speed
+            if latitude < NULL_ISLAND_DEG and is_null_island(latitude, longitude):
+                raise UnbelievableError
             previous = at
             at = at if at.tzinfo is UTC else at.astimezone(UTC)
-            speed = p.speed
             kph = None if speed is None else speed * KPH_PER_KNOT
-            readings.append(
-                Reading(device_id, at, p.latitude, p.longitude, p.course, kph, *_meters(p, options)),
-            )
+            add(Reading(device_id, at, latitude, longitude, p.course, kph, *_meters(p, options)))
         else:
+            if doubt(p, limits, options):
+                raise UnbelievableError
             at, is_odd = _spoke_at(p, limits), True
             meters = _meters(p, options)
             if meters != _NOTHING:
-                readings.append(Reading(device_id, at, None, None, None, None, *meters))
+                add(Reading(device_id, at, None, None, None, None, *meters))
         attributes = p.attributes
         if attributes.alarm:
             events += read_alarms(p, device_id, at)

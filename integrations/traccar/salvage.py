@@ -56,7 +56,7 @@ def salvage_positions(body: bytes, devices: Collection[int], limits: Limits, opt
             aside.append(rejected(reason, _field(reason), raw, str(position.device_id)))
         else:
             good.append(position)
-    decoded = map_positions(good, limits, options)
+    decoded = map_positions(good, devices, limits, options)
     decoded.rejected += aside
     return decoded
 
