@@ -118,7 +118,9 @@ class _Parts:
                 except BROKEN:
                     reason = _reason(key, word, text)
             if reason:
-                self._aside.append(rejected(reason, prefix + key, self._raw, self._device_id))
+                # A value that is always bad, as a sensor's is that was never fitted, is one record and not one a message.
+                told = self._raw if field.required else b'{"%s":%s}' % (key.encode(), text)
+                self._aside.append(rejected(reason, prefix + key, told, self._device_id))
                 if field.required:
                     return None
         return values

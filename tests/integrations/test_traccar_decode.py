@@ -160,6 +160,19 @@ def test_a_bad_value_costs_only_itself(changes: dict[str, Any], column: str, rea
     assert [(aside.reason, aside.field, aside.device_id) for aside in decoded.rejected] == [(reason, field, "31")]
 
 
+def test_a_value_that_is_always_bad_is_the_same_record_each_time() -> None:
+    """So it is kept once and counted."""
+    decoded = decode(
+        *(
+            position(id=place, fixTime=f"2026-11-16T11:{place:02}:00Z", attributes={"fuelLevel": 255, "hours": place})
+            for place in range(1, 30)
+        )
+    )
+    assert len(decoded.readings) == len(decoded.rejected) == 29
+    (told,) = {aside.payload for aside in decoded.rejected}
+    assert msgspec.json.decode(told) == {"fuelLevel": 255}
+
+
 @pytest.mark.parametrize("record", [7, None, "text", [position()]])
 def test_what_is_no_record_at_all_is_set_aside(record: Any) -> None:
     decoded = decode(record, position())
