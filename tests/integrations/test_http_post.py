@@ -2,12 +2,20 @@
 
 import base64
 import json
+from collections.abc import Iterator
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 import pytest
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from integrations.errors import CredentialsRejected, IntegrationError, PermanentError, RateLimited, TransientError
 from integrations.http import HttpSession, HttpSettings, Refusal
+from integrations.simulator.server import ServerThread
 from tests.integrations.raw_server import answering, whole
 
 ONCE = HttpSettings(connect_s=1.0, read_s=1.0, total_s=1.0, attempts=1, max_body_bytes=100_000)
@@ -15,25 +23,50 @@ THRICE = HttpSettings(connect_s=1.0, read_s=1.0, total_s=5.0, attempts=3, retry_
 REFUSED = b'HTTP/1.1 501 No\r\nX-Reason: none\r\nContent-Length: 17\r\nConnection: close\r\n\r\n{"type": "TIRED"}'
 
 
-def test_a_form_travels_in_the_body_and_the_client_in_its_header() -> None:
-    with answering(whole(b"{}")) as server, HttpSession(ONCE) as session:
-        session.post_form(server.url, form={"grant": "a&b c", "empty": ""}, basic=("me", "s3:cret"))
+class Heard(NamedTuple):
+    """What came."""
 
-    head, _, body = server.asked[0].decode().partition("\r\n\r\n")
-    assert head.startswith("POST /data HTTP/1.1")
-    assert "application/x-www-form-urlencoded" in head
-    assert base64.b64encode(b"me:s3:cret").decode() in head
-    assert parse_qs(body, keep_blank_values=True) == {"grant": ["a&b c"], "empty": [""]}
+    headers: Headers
+    body: bytes
+    query: str
 
 
-def test_json_travels_with_the_token_and_further_headers() -> None:
-    with answering(whole(b"[]")) as server, HttpSession(ONCE) as session:
-        session.post_json(server.url, payload={"paths": ["/a"]}, bearer="token", headers={"X-Unit": "metric"})
+@pytest.fixture
+def heard() -> Iterator[tuple[str, list[Heard]]]:
+    """A server that hears all of what is sent, and its URL."""
+    requests: list[Heard] = []
 
-    head, _, body = server.asked[0].decode().partition("\r\n\r\n")
-    assert "Authorization: Bearer token" in head and "X-Unit: metric" in head
-    assert "Content-Type: application/json" in head
-    assert json.loads(body) == {"paths": ["/a"]}
+    async def hear(request: Request) -> Response:
+        requests.append(Heard(request.headers, await request.body(), request.url.query))
+        return JSONResponse({})
+
+    with ServerThread(Starlette(routes=[Route("/data", hear, methods=["POST"])])) as server:
+        yield f"{server.url}/data", requests
+
+
+def test_a_form_travels_in_the_body_and_the_client_in_its_header(heard: tuple[str, list[Heard]]) -> None:
+    url, requests = heard
+    with HttpSession(ONCE) as session:
+        session.post_form(url, form={"grant": "a&b c", "empty": ""}, basic=("me", "s3:cret"))
+
+    assert requests[0].headers["content-type"] == "application/x-www-form-urlencoded"
+    assert requests[0].headers["authorization"] == f"Basic {base64.b64encode(b'me:s3:cret').decode()}"
+    assert parse_qs(requests[0].body.decode(), keep_blank_values=True) == {"grant": ["a&b c"], "empty": [""]}
+    assert not requests[0].query
+
+
+def test_json_travels_with_the_token_and_further_headers(heard: tuple[str, list[Heard]]) -> None:
+    url, requests = heard
+    with HttpSession(ONCE) as session:
+        session.post_json(url, payload={"paths": ["/a"]}, bearer="token", headers={"X-Unit": "metric"})
+
+    told = requests[0].headers
+    assert (told["authorization"], told["x-unit"], told["content-type"]) == (
+        "Bearer token",
+        "metric",
+        "application/json",
+    )
+    assert json.loads(requests[0].body) == {"paths": ["/a"]}
 
 
 @pytest.mark.parametrize("basic", [("", "x"), ("me", ""), ("m:e", "x"), ("me", "line\nbreak"), ("me", "pass word")])
