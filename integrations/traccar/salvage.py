@@ -118,7 +118,7 @@ class _Parts:
                 except BROKEN:
                     reason = _reason(key, word, text)
             if reason:
-                # A value that is always bad, as a sensor's is that was never fitted, is one record and not one a message.
+                # What is always bad, as of a sensor that was never fitted, is one record and not one a message.
                 told = self._raw if field.required else b'{"%s":%s}' % (key.encode(), text)
                 self._aside.append(rejected(reason, prefix + key, told, self._device_id))
                 if field.required:
