@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench-sync bench-ledger soak clean
+.PHONY: help setup demo test check bench-sync bench-geofence bench-ledger soak clean
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: setup ## lint, check the format, the types and who imports whom
 
 bench-sync: setup ## measure how fast telemetry is stored
 	@$(RUN) python -m benchmarks.bench_sync
+
+bench-geofence: setup ## measure how fast fixes meet fences
+	@$(RUN) python -m benchmarks.bench_geofence
 
 bench-ledger: setup ## measure the ledger beside other job queues
 	@$(UV) run --frozen --group bench python -m benchmarks.bench_ledger

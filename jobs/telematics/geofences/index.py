@@ -1,8 +1,9 @@
 """The fences of a tenant, ready to be asked which of them cover a page's fixes; all of both at once."""
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -18,13 +19,12 @@ NEAR, INSIDE = 1, 2
 """Where a fix is: covered, edge included; or outside, but no further away than the fence's `exit_distance_m`."""
 
 _ROUNDING_M = 1e-6  # on the circle is inside
-_PAIRS_AT_ONCE = 1_000_000
+_PAIRS_AT_ONCE = 4_000_000
 _EDGES_AT_ONCE = 500_000
 
 
-@dataclass(frozen=True)
-class Runs:
-    """Fixes that follow each other on one side of a fence, from `starts` to before `stops`; by owner, fence, time.
+class Runs(NamedTuple):
+    """Fixes that follow each other on one side of a fence, from `starts` to before `stops`; by fence, owner, time.
 
     What is in no run is outside.
     """
@@ -34,6 +34,9 @@ class Runs:
     starts: Ints
     stops: Ints
     sides: Ints
+
+
+_NONE = np.empty(0, dtype=np.int64)
 
 
 class FenceIndex:
@@ -65,8 +68,8 @@ class FenceIndex:
         self._is_circle = np.array([part is None for part in self._parts], dtype=bool)
         self._rounds = np.array(self._circles, dtype=np.float64).reshape(-1, 3)
         self._margins = np.array([fence.exit_distance_m for fence in self.fences], dtype=np.float64)
+        self._boxes = np.array(boxes, dtype=object)
         shapely.prepare(self._shapes)
-        self._tree = STRtree(boxes)
 
     def _add(self, fence: Fence, boxes: list[Polygon]) -> None:
         if fence.kind == "circle":
@@ -90,62 +93,45 @@ class FenceIndex:
 
     def runs(self, fixes: Fixes) -> Runs:
         """Return which fixes are inside of which fences, or near those that ask for it."""
-        step = max(64, _PAIRS_AT_ONCE // max(len(self._entries), 1))
-        pieces = [self._chunk(fixes, start, min(start + step, fixes.count)) for start in range(0, fixes.count, step)]
-        owners, fences, starts, stops, sides = (
-            np.concatenate([piece[column] for piece in pieces]) if pieces else np.empty(0, dtype=np.int64)
-            for column in range(5)
-        )
-        order = np.lexsort((starts, fences, owners))
-        return Runs(owners[order], fences[order], starts[order], stops[order], sides[order])
-
-    def _chunk(self, fixes: Fixes, start: int, stop: int) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-        point, fence, side = self._hits(fixes.latitudes[start:stop], fixes.longitudes[start:stop])
-        order = np.lexsort((-side, point, fence))
-        point, fence, side = point[order] + start, fence[order], side[order]
-        is_first = np.ones(len(point), dtype=bool)  # several parts of a fence may tell of one fix
-        is_first[1:] = (point[1:] != point[:-1]) | (fence[1:] != fence[:-1])
-        point, fence, side = point[is_first], fence[is_first], side[is_first]
-        owner = fixes.owners[point]
-        begins = np.ones(len(point), dtype=bool)
-        begins[1:] = (
-            (fence[1:] != fence[:-1])
-            | (owner[1:] != owner[:-1])
-            | (point[1:] != point[:-1] + 1)
-            | (side[1:] != side[:-1])
-        )
-        first = np.flatnonzero(begins)
-        last = np.append(first, len(point))[1:] - 1
-        return owner[first], fence[first], point[first], point[last] + 1, side[first]
-
-    def _hits(self, latitudes: Floats, longitudes: Floats) -> tuple[Ints, Ints, Ints]:
-        """Return fix, fence and side of every pair that is not outside."""
-        numbers = np.arange(len(latitudes))
-        on_seam = np.flatnonzero(np.abs(longitudes) == 180)  # one meridian, two names
+        numbers = np.arange(fixes.count)
+        on_seam = np.flatnonzero(np.abs(fixes.longitudes) == 180)  # one meridian, two names
         numbers = np.concatenate((numbers, on_seam))
-        latitudes, longitudes = latitudes[numbers], longitudes[numbers].copy()
-        longitudes[len(longitudes) - len(on_seam) :] *= -1
+        latitudes, longitudes = fixes.latitudes[numbers], fixes.longitudes[numbers].copy()
+        longitudes[fixes.count :] *= -1
+        tree = STRtree(shapely.points(longitudes, latitudes))
+        pieces = [_runs(fixes, _NONE, _NONE, _NONE)]
+        for start, stop in self._blocks(len(numbers)):
+            entry, point = tree.query(self._boxes[start:stop])
+            entry += start
+            side = self._sides(entry, latitudes[point], longitudes[point])
+            is_hit = side > 0
+            pieces.append(_runs(fixes, numbers[point[is_hit]], self._entries[entry[is_hit]], side[is_hit]))
+        return Runs(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
+
+    def _blocks(self, fixes: int) -> Iterator[tuple[int, int]]:
+        """Cut the entries between fences, into so many that not too much is found even if all fixes are everywhere."""
+        start, step = 0, max(1, _PAIRS_AT_ONCE // max(fixes, 1))
+        while start < len(self._entries):
+            last = min(start + step, len(self._entries)) - 1
+            stop = int(np.searchsorted(self._entries, self._entries[last], side="right"))
+            yield start, stop
+            start = stop
+
+    def _sides(self, entry: Ints, latitudes: Floats, longitudes: Floats) -> Ints:
+        """Return where each fix is by the entry whose box it is in; entries ascend."""
+        side = np.zeros(len(entry), dtype=np.int64)
+        is_circle = self._is_circle[entry]
+        if is_circle.any():
+            side[is_circle] = self._sides_of_circles(latitudes[is_circle], longitudes[is_circle], entry[is_circle])
+        rows = np.flatnonzero(~is_circle)
         with self._lock:
-            candidate, entry = self._tree.query(shapely.points(longitudes, latitudes))
-            side = np.zeros(len(candidate), dtype=np.int64)
-            is_circle = self._is_circle[entry]
-            if is_circle.any():
-                rows = np.flatnonzero(is_circle)
-                side[rows] = self._sides_of_circles(
-                    latitudes[candidate[rows]], longitudes[candidate[rows]], entry[rows]
-                )
-            rows = np.flatnonzero(~is_circle)
-            covered = shapely.intersects_xy(
-                self._shapes[entry[rows]], longitudes[candidate[rows]], latitudes[candidate[rows]]
-            )
-            side[rows[covered]] = INSIDE
+            covered = shapely.intersects_xy(self._shapes[entry[rows]], longitudes[rows], latitudes[rows])
+        side[rows[covered]] = INSIDE
         rest = rows[~covered]
         rest = rest[self._margins[self._entries[entry[rest]]] > 0]
         if len(rest):
-            near = self._near(latitudes[candidate[rest]], longitudes[candidate[rest]], entry[rest])
-            side[rest[near]] = NEAR
-        is_hit = side > 0
-        return numbers[candidate[is_hit]], self._entries[entry[is_hit]], side[is_hit]
+            side[rest[self._near(latitudes[rest], longitudes[rest], entry[rest])]] = NEAR
+        return side
 
     def _sides_of_circles(self, latitudes: Floats, longitudes: Floats, entry: Ints) -> Ints:
         circles = self._rounds[entry]
@@ -161,6 +147,24 @@ class FenceIndex:
             away_m = distance_m(self._shapes[number], latitudes[rows], longitudes[rows])
             is_near[rows] = away_m <= self._margins[self._entries[number]]
         return is_near
+
+
+def _runs(fixes: Fixes, point: Ints, fence: Ints, side: Ints) -> Runs:
+    """Gather hits of fix, fence and side to runs."""
+    # By fence and fix in one number, the nearer side first where several parts of a fence tell of one fix.
+    order = np.argsort(((fence * fixes.count) + point) * 4 + (INSIDE - side))
+    point, fence, side = point[order], fence[order], side[order]
+    is_first = np.ones(len(point), dtype=bool)
+    is_first[1:] = (point[1:] != point[:-1]) | (fence[1:] != fence[:-1])
+    point, fence, side = point[is_first], fence[is_first], side[is_first]
+    owner = fixes.owners[point]
+    begins = np.ones(len(point), dtype=bool)
+    begins[1:] = (
+        (fence[1:] != fence[:-1]) | (owner[1:] != owner[:-1]) | (point[1:] != point[:-1] + 1) | (side[1:] != side[:-1])
+    )
+    first = np.flatnonzero(begins)
+    last = np.append(first, len(point))[1:] - 1
+    return Runs(owner[first], fence[first], point[first], point[last] + 1, side[first])
 
 
 def great_circle_m(latitude: Floats, longitude: Floats, other_latitude: Floats, other_longitude: Floats) -> Floats:
