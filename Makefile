@@ -11,10 +11,10 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench-sync bench-geofence bench-ledger soak clean
+.PHONY: help setup demo test check bench-sync bench-geofence bench-ledger bench-maintenance soak clean
 
 help: ## print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## run the whole platform here and watch it work; FOR=60 stops after 60 seconds
 	@$(RUN) fleet-jobs up --demo $(if $(FOR),--for $(FOR))
@@ -36,6 +36,9 @@ bench-geofence: setup ## measure how fast fixes meet fences
 
 bench-ledger: setup ## measure the ledger beside other job queues
 	@$(UV) run --frozen --group bench python -m benchmarks.bench_ledger
+
+bench-maintenance: setup ## measure the due check beside the bare SELECT of what is due
+	@$(RUN) python -m benchmarks.bench_maintenance
 
 soak: setup ## run for minutes while processes and servers are killed
 	@$(RUN) pytest -m soak --timeout 1800 $(ARGS)

@@ -9,6 +9,7 @@ TIMETABLE = (
     Entry("telematics.check_liveness", Every(60), per="tenant", catch_up="latest"),
     Entry("telematics.watch_geofences", Every(60), per="tenant", catch_up="latest"),
     Entry("telematics.renew_tokens", Daily(time(4, 10)), catch_up="latest"),
+    Entry("maintenance.check_due", Daily(time(6, 0)), per="tenant", zone="tenant", catch_up="latest"),
     Entry("retention.make_partitions", Every(60 * 60), catch_up="latest"),
     Entry("retention.purge_history", Daily(time(3, 30)), catch_up="latest"),
 )

@@ -24,6 +24,7 @@ from jobs.settings import Settings, SettingsError, exit_on_bad_settings, get_set
 
 TASK_MODULES = (
     "jobs.telematics.tasks",
+    "jobs.maintenance.tasks",
     "jobs.retention.tasks",
     "jobs.platform.tasks",
 )

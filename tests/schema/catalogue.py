@@ -57,6 +57,7 @@ _VALUES = {
     "real": "1",
     "double precision": "1",
     "numeric": "1",
+    "numeric(10,2)": "1",
     "inet": "'::1'",
 }
 _ALSO = {
@@ -64,6 +65,10 @@ _ALSO = {
     ("person_keys", "wrapped_key"): "'\\x00'",
     ("geofences", "boundary"): '\'{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}\'',
     ("geofences", "name"): "gen_random_uuid()",
+    ("maintenance_schedules", "vehicle_type"): "'van'",
+    ("maintenance_schedules", "interval_days"): "30",
+    ("maintenance_triggers", "base_on"): "'2020-01-01'",
+    ("maintenance_triggers", "interval_days"): "30",
 }
 """What constraints over several columns, or over a pattern, ask for."""
 
@@ -141,11 +146,13 @@ def _value(relation: str, column: dict[str, Any]) -> str:
 
 
 def _relate(admin: Connection, tenant_id: UUID) -> None:
-    """Let positions and time series be of the tenant's own vehicle and sensor, so that only the tenant is wrong."""
+    """Let positions, time series and triggers be of the tenant's own vehicle, so that only the tenant is wrong."""
     owned = [("vehicle_positions", "vehicle_id"), ("sensor_readings", "sensor_id")]
     owned += [(series, "vehicle_id") for series in ("telemetry", "ev_metrics", "vehicle_logs")]
+    owned += [("maintenance_triggers", "vehicle_id"), ("maintenance_triggers", "schedule_id")]
+    of_column = {"vehicle_id": "vehicles", "sensor_id": "sensors", "schedule_id": "maintenance_schedules"}
     for relation, column in owned:
-        owners = "sensors" if column == "sensor_id" else "vehicles"
+        owners = of_column[column]
         own = f"(SELECT id FROM {owners} WHERE tenant_id = %(t)s LIMIT 1)"
         statement = f"UPDATE {storage(admin, relation)} SET {column} = {own} WHERE tenant_id = %(t)s"
         admin.execute(statement.encode(), {"t": tenant_id})

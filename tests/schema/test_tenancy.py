@@ -146,10 +146,24 @@ def test_without_a_tenant_nothing_is_seen_and_nothing_written(
 def _insert(
     connection: Connection, relation: Relation, row: dict[str, Any], then: str = ""
 ) -> tuple[str | None, list[Any], int]:
+    written = connection.execute(_WRITTEN, [relation.name]).fetchall()
     statement = sql.SQL(
-        "INSERT INTO {name} SELECT (jsonb_populate_record(NULL::{name}, %s)).* " + then + " RETURNING {column}"
-    ).format(name=identifier(relation), column=_tenant(relation))
+        "INSERT INTO {name} ({columns}) SELECT {columns} FROM jsonb_populate_record(NULL::{name}, %s) "
+        + then
+        + " RETURNING {column}"
+    ).format(
+        name=identifier(relation),
+        columns=sql.SQL(", ").join(sql.Identifier(each["name"]) for each in written),
+        column=_tenant(relation),
+    )
     return _attempt(connection, statement, Jsonb(row))
+
+
+_WRITTEN = """
+    SELECT attname AS name FROM pg_attribute
+    WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+"""
+"""Nobody writes a generated column."""
 
 
 def _with_fresh_key(row: dict[str, Any], relation: Relation) -> dict[str, Any]:

@@ -1,0 +1,260 @@
+"""What is due: one statement finds it, opens its work orders and tells of it. Transactions of one tenant."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from db.queries.meters import LONGEST_FORECAST_DAYS, STALE_DAYS
+from db.queries.work_order_numbers import hold
+
+KM_PER_MILE = 1.609344
+FARTHEST_DAYS = 3650
+"""A forecast beyond ten years is none."""
+_TENANT = "(SELECT app_tenant_id())"
+OPEN = "('open', 'in_progress', 'on_hold')"
+
+# A meter that nobody has read for days is projected by the vehicle's own use a day.
+_METERS = f"""
+    meters AS MATERIALIZED (
+        SELECT p.vehicle_id,
+               max(p.now_value) FILTER (WHERE p.meter = 'odometer_km') AS km,
+               max(p.value) FILTER (WHERE p.meter = 'odometer_km') AS read_km,
+               max(p.stale_days) FILTER (WHERE p.meter = 'odometer_km') AS km_stale_days,
+               max(p.per_day) FILTER (WHERE p.meter = 'odometer_km') AS km_per_day,
+               max(p.now_value) FILTER (WHERE p.meter = 'engine_hours') AS hours,
+               max(p.value) FILTER (WHERE p.meter = 'engine_hours') AS read_hours,
+               max(p.stale_days) FILTER (WHERE p.meter = 'engine_hours') AS hours_stale_days,
+               max(p.per_day) FILTER (WHERE p.meter = 'engine_hours') AS hours_per_day
+        FROM (
+            SELECT m.vehicle_id, m.meter, m.value, m.per_day, s.stale_days,
+                   m.value + CASE WHEN s.stale_days > 0 AND m.per_day > 0
+                                  THEN least(s.stale_days, {LONGEST_FORECAST_DAYS}) * m.per_day ELSE 0 END AS now_value
+            FROM vehicle_meters m, LATERAL (
+                SELECT CASE WHEN CAST(:now AS timestamptz) - m.read_at >= interval '{STALE_DAYS} days'
+                            THEN floor(extract(epoch FROM CAST(:now AS timestamptz) - m.read_at) / 86400) END
+                       AS stale_days
+            ) s
+            WHERE m.tenant_id = {_TENANT}
+        ) p
+        GROUP BY p.vehicle_id
+    )
+"""
+
+
+def _level(due: str, value: str, soon: str, tolerance: str) -> str:
+    return f"""CASE WHEN {value} > {due} + {tolerance} THEN 3 WHEN {value} >= {due} THEN 2
+                        WHEN {value} >= {due} - {soon} THEN 1 END"""
+
+
+_HOURS_LEVEL = _level("t.next_due_engine_hours", "m.hours", "t.soon_engine_hours", "t.tolerance_engine_hours")
+# Everything that is not simply in order. 1 is due soon, 2 due, 3 overdue.
+_CONSPICUOUS = f"""
+    conspicuous AS MATERIALIZED (
+        SELECT t.*, CAST(:today AS date) AS today, m.km, m.read_km, m.km_stale_days, m.km_per_day, m.hours,
+               m.read_hours, m.hours_stale_days, m.hours_per_day, l.on_date, l.on_km, l.on_hours,
+               greatest(l.on_date, l.on_km, l.on_hours) AS level
+        FROM maintenance_triggers t
+        LEFT JOIN meters m ON m.vehicle_id = t.vehicle_id
+        CROSS JOIN LATERAL (
+            SELECT {_level("t.next_due_date", "CAST(:today AS date)", "t.soon_days", "t.tolerance_days")} AS on_date,
+                   {_level("t.next_due_km", "m.km", "t.soon_km", "t.tolerance_km")} AS on_km,
+                   {_HOURS_LEVEL} AS on_hours
+        ) l
+        WHERE t.tenant_id = {_TENANT} AND t.is_active
+          AND (t.next_due_date <= CAST(:today AS date) + t.soon_days OR m.km >= t.next_due_km - t.soon_km
+               OR m.hours >= t.next_due_engine_hours - t.soon_engine_hours)
+    )
+"""
+
+
+def _forecast(due: str, value: str, per_day: str) -> str:
+    days = f"({due} - {value}) / nullif({per_day}, 0)"
+    return f"""CASE WHEN {value} >= {due}
+                         THEN c.today + coalesce(CAST(greatest(-{FARTHEST_DAYS}, ceil({days})) AS integer), 0)
+                    WHEN {days} < {FARTHEST_DAYS} THEN c.today + CAST(ceil({days}) AS integer) END"""
+
+
+def _use(value: str, due: str, interval: str, unit: str, word: str, stale: str) -> str:
+    """How much of an interval is used, down to whole units: nothing looks due before it is."""
+    number = "to_char(floor(({}) / {} + 0.000001), 'FM999,999,999,990')"
+    return f"""{number.format(f"{value} - ({due} - {interval})", unit)} || ' of '
+                   || to_char(round(CAST({interval} / {unit} AS numeric)), 'FM999,999,999,990') || {word}
+                   || coalesce(', forecast: the last reading is ' || {stale} || ' days old', '')"""
+
+
+_UNIT = f"CASE s.distance_unit WHEN 'mi' THEN {KM_PER_MILE} ELSE 1 END"
+_KM_USED = _use("c.km", "c.next_due_km", "c.interval_km", _UNIT, "' ' || s.distance_unit", "c.km_stale_days")
+_HOURS_USED = _use(
+    "c.hours", "c.next_due_engine_hours", "c.interval_engine_hours", "1", "' engine hours'", "c.hours_stale_days"
+)
+_REASON = f"""
+    left(s.name, 200) || ': ' || concat_ws('; ',
+        CASE WHEN c.on_date = c.level THEN
+            CASE WHEN c.next_due_date = c.today THEN 'due today'
+                 WHEN c.next_due_date < c.today THEN 'due since ' || c.next_due_date
+                 ELSE 'due on ' || c.next_due_date END END,
+        CASE WHEN c.on_km = c.level THEN {_KM_USED} END,
+        CASE WHEN c.on_hours = c.level THEN {_HOURS_USED} END)
+"""
+_JUDGED = f"""
+    judged AS MATERIALIZED (
+        SELECT c.id, c.schedule_id, c.vehicle_id, c.cycle, c.next_due_date, c.snoozed_until,
+               c.read_km, c.read_hours, j.status, o.id AS order_id, o.reference, o.is_open,
+               o.priority AS order_priority, s.name AS schedule_name, s.description, s.checklist, s.vendor_id,
+               s.facility_id, s.priority, v.name AS vehicle_name,
+               {_REASON} AS reason,
+               least(c.next_due_date,
+                   {_forecast("c.next_due_km", "c.km", "c.km_per_day")},
+                   {_forecast("c.next_due_engine_hours", "c.hours", "c.hours_per_day")}) AS predicted_on,
+               o.due_cycle IS NULL OR o.due_cycle < c.cycle AND NOT o.is_open AS is_unordered
+        FROM conspicuous c
+        CROSS JOIN LATERAL (SELECT * FROM maintenance_schedules WHERE id = c.schedule_id LIMIT 1) s
+        JOIN vehicles v ON v.id = c.vehicle_id
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN c.snoozed_until > c.today THEN 'snoozed'
+                        WHEN c.level = 1 THEN 'due_soon' WHEN c.level = 2 THEN 'due' ELSE 'overdue' END AS status
+        ) j
+        LEFT JOIN LATERAL (
+            SELECT w.id, w.reference, w.priority, w.due_cycle, w.status IN {OPEN} AS is_open FROM work_orders w
+            WHERE w.schedule_id = c.schedule_id AND w.vehicle_id = c.vehicle_id ORDER BY w.due_cycle DESC LIMIT 1
+        ) o ON true
+    )
+"""
+
+_RAISED = "CASE {0} WHEN 'low' THEN 'medium' WHEN 'medium' THEN 'high' ELSE 'critical' END"
+_PRIORITY = f"CASE WHEN j.status = 'overdue' THEN {_RAISED.format('j.priority')} ELSE j.priority END"
+# A cycle has one order, and a schedule one that is open; a cycle whose order was cancelled gets no other by itself.
+# What is overdue raises an order that still has the priority of its schedule; another one is what a person chose.
+_ORDERS = f"""
+    missing AS MATERIALIZED (
+        SELECT j.*, row_number() OVER (ORDER BY j.predicted_on, j.vehicle_name, j.id) AS place
+        FROM judged j WHERE j.status IN ('due', 'overdue') AND j.is_unordered
+    ),
+    numbers AS (
+        UPDATE work_order_counters c SET last_number = c.last_number + n.missing
+        FROM (SELECT CAST(count(*) AS integer) AS missing FROM missing) n
+        WHERE c.tenant_id = {_TENANT} AND n.missing > 0
+        RETURNING c.last_number - n.missing AS before
+    ),
+    opened AS (
+        INSERT INTO work_orders (tenant_id, number, vehicle_id, schedule_id, due_cycle, type, priority, title,
+                                 description, facility_id, vendor_id, due_on, odometer_km, engine_hours)
+        SELECT app_tenant_id(), n.before + j.place, j.vehicle_id, j.schedule_id, j.cycle, 'preventive', {_PRIORITY},
+               j.schedule_name, left(concat_ws(E'\\n\\n', j.reason, j.description), 10000), j.facility_id, j.vendor_id,
+               j.predicted_on, j.read_km, j.read_hours
+        FROM missing j CROSS JOIN numbers n
+        RETURNING id, reference, schedule_id, vehicle_id
+    ),
+    listed AS (
+        INSERT INTO work_order_lines (tenant_id, work_order_id, position, description)
+        SELECT app_tenant_id(), o.id, l.position, left(l.description, 2000)
+        FROM opened o
+        JOIN missing j ON j.schedule_id = o.schedule_id AND j.vehicle_id = o.vehicle_id
+        CROSS JOIN LATERAL jsonb_array_elements_text(j.checklist) WITH ORDINALITY AS l (description, position)
+    ),
+    raised AS (
+        UPDATE work_orders w SET priority = {_RAISED.format("w.priority")}
+        WHERE w.id = ANY(ARRAY(SELECT j.order_id FROM judged j
+                               WHERE j.is_open AND j.status = 'overdue' AND j.order_priority = j.priority))
+          AND w.status IN {OPEN} AND w.priority <> 'critical'
+        RETURNING 1
+    )
+"""
+
+# What is worse replaces what was told before; what is over is resolved, also of triggers that are no more.
+_ALERTS = f"""
+    told AS MATERIALIZED (
+        SELECT kind, subject FROM alerts
+        WHERE tenant_id = {_TENANT} AND resolved_at IS NULL
+          AND kind IN ('maintenance_due_soon', 'maintenance_due', 'maintenance_overdue')
+    ),
+    to_tell AS MATERIALIZED (
+        SELECT j.*, 'maintenance_' || j.status AS kind, 'maintenance:' || j.id AS subject
+        FROM judged j WHERE j.status IN ('due_soon', 'due', 'overdue')
+    ),
+    alerted AS (
+        INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
+        SELECT app_tenant_id(), j.kind,
+               CASE j.status WHEN 'due_soon' THEN 'low' WHEN 'due' THEN 'medium'
+                             ELSE CASE j.priority WHEN 'critical' THEN 'critical' ELSE 'high' END END,
+               j.vehicle_id, j.subject, left(j.vehicle_name, 200) || ': ' || j.reason,
+               jsonb_build_object(
+                   'schedule_id', j.schedule_id, 'schedule_name', j.schedule_name, 'vehicle_id', j.vehicle_id,
+                   'vehicle_name', j.vehicle_name, 'work_order_id', coalesce(o.id, j.order_id),
+                   'work_order_number', coalesce(o.reference, j.reference), 'status', j.status, 'reason', j.reason,
+                   'predicted_on', j.predicted_on, 'due_on', j.next_due_date, 'vendor_name', d.name),
+               :now
+        FROM to_tell j
+        LEFT JOIN told a ON a.kind = j.kind AND a.subject = j.subject
+        LEFT JOIN opened o ON o.schedule_id = j.schedule_id AND o.vehicle_id = j.vehicle_id
+        LEFT JOIN vendors d ON d.id = j.vendor_id
+        WHERE a.kind IS NULL
+        ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
+        RETURNING kind
+    ),
+    resolved AS (
+        UPDATE alerts a SET resolved_at = :now
+        WHERE a.tenant_id = {_TENANT} AND a.resolved_at IS NULL
+          AND a.kind IN ('maintenance_due_soon', 'maintenance_due', 'maintenance_overdue')
+          AND NOT EXISTS (SELECT FROM to_tell j WHERE j.kind = a.kind AND j.subject = a.subject)
+        RETURNING 1
+    )
+"""
+_JUDGE = f"WITH {_METERS}, {_CONSPICUOUS}, {_JUDGED}"
+_CHECK = text(
+    f"""
+    {_JUDGE}, {_ORDERS}, {_ALERTS}
+    SELECT status, count(*) FROM judged GROUP BY status
+    UNION ALL SELECT 'work_orders', count(*) FROM opened
+    UNION ALL SELECT 'raised', count(*) FROM raised
+    UNION ALL SELECT 'alerts', count(*) FROM alerted
+    UNION ALL SELECT 'resolved', count(*) FROM resolved
+    """
+)
+
+
+def check_due(connection: Connection, now: datetime) -> dict[str, int]:
+    """Judge every trigger of the tenant; open the work orders that are missing, and tell what has changed.
+
+    Twice is harmless: `uq_work_orders_cycle`, `uq_work_orders_open`, `uq_alerts_open`.
+
+    Returns:
+        How many triggers are of each status that is not in order, and what was done: work_orders, raised, alerts,
+        resolved.
+    """
+    today = hold(connection, now)
+    rows = connection.execute(_CHECK, {"now": now, "today": today})
+    return {row[0]: row[1] for row in rows if row[1]}
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A service that is due, overdue, due soon or put off, and its work order where it has one."""
+
+    trigger_id: UUID
+    vehicle: str
+    schedule: str
+    status: str
+    reason: str
+    due_on: date | None
+    predicted_on: date | None
+    snoozed_until: date | None
+    work_order: str | None
+
+
+_LIST = text(
+    f"""
+    {_JUDGE}
+    SELECT id, vehicle_name, schedule_name, status, reason, next_due_date, predicted_on, snoozed_until,
+           CASE WHEN is_open THEN reference END
+    FROM judged
+    ORDER BY array_position(ARRAY['overdue', 'due', 'due_soon', 'snoozed'], status), predicted_on, vehicle_name, id
+    """
+)
+
+
+def list_due(connection: Connection, now: datetime, today: date) -> list[Due]:
+    """Return what is not in order, the worst first, as it is at this moment."""
+    return [Due(*row) for row in connection.execute(_LIST, {"now": now, "today": today})]

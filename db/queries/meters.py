@@ -1,0 +1,250 @@
+"""Meters: what devices and people report, what of it is believed, and the use a day. Transactions of one tenant."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+MOST_KM_PER_DAY = 2500
+"""Two drivers in turn on a motorway for a whole day; no vehicle of a fleet does more."""
+MOST_DAYS = 30
+"""However long a vehicle was silent, a jump of more than so many days' use is for a person to believe."""
+NOISE_KM, NOISE_HOURS = 1.0, 0.1
+"""So much a meter may fall back: devices and dashboards round differently."""
+AVERAGE_DAYS = 30
+STALE_DAYS = 2
+"""From a reading that is older, the meter is projected by the vehicle's own use a day."""
+LONGEST_FORECAST_DAYS = 90
+_MOST_ROUNDS = 50
+
+_MOST = f"CASE r.meter WHEN 'odometer_km' THEN {MOST_KM_PER_DAY} ELSE 24 END"
+_NOISE = f"CASE r.meter WHEN 'odometer_km' THEN {NOISE_KM} ELSE {NOISE_HOURS} END"
+
+
+def _days(earlier: str, later: str) -> str:
+    apart = f"CAST(extract(epoch FROM {later} - {earlier}) AS double precision) / 86400"
+    return f"greatest(1, least({MOST_DAYS}, {apart}))"
+
+
+# Why a reading cannot be, beside the accepted ones before and after it; NULL where it can.
+_PROBLEM = f"""
+    CASE WHEN r.value < b.value - {_NOISE}
+             THEN format('runs backwards: %s after %s', round(CAST(r.value AS numeric), 1),
+                         round(CAST(b.value AS numeric), 1))
+         WHEN r.value - b.value > {_MOST} * {_days("b.read_at", "r.read_at")}
+             THEN format('jumps by %s in %s days', round(CAST(r.value - b.value AS numeric), 1),
+                         round(CAST(extract(epoch FROM r.read_at - b.read_at) / 86400 AS numeric), 1))
+         WHEN a.value < r.value - {_NOISE}
+             THEN format('more than a later reading: %s before %s', round(CAST(r.value AS numeric), 1),
+                         round(CAST(a.value AS numeric), 1))
+    END
+"""
+_NEIGHBOURS = """
+    LEFT JOIN LATERAL (
+        SELECT value, read_at FROM meter_readings
+        WHERE vehicle_id = r.vehicle_id AND meter = r.meter AND read_at <= r.read_at AND state = 'accepted'
+        ORDER BY read_at DESC LIMIT 1
+    ) b ON true
+    LEFT JOIN LATERAL (
+        SELECT value FROM meter_readings
+        WHERE vehicle_id = r.vehicle_id AND meter = r.meter AND read_at > r.read_at AND state = 'accepted'
+        ORDER BY read_at LIMIT 1
+    ) a ON true
+"""
+
+# The use a day is that of the 30 days before the newest reading: a vehicle that fell silent keeps the one it had. Where
+# nothing was known there is nothing to look up; a first check of a large fleet would search rows of its own making.
+_NOTED = f"""
+    noted AS (
+        INSERT INTO vehicle_meters AS m (tenant_id, vehicle_id, meter, value, read_at, per_day)
+        SELECT app_tenant_id(), n.vehicle_id, n.meter, n.value, n.read_at,
+               CASE WHEN n.read_at - f.read_at >= interval '1 day' THEN
+                   greatest(0, n.value - f.value) / (extract(epoch FROM n.read_at - f.read_at) / 86400) END
+        FROM believed n
+        LEFT JOIN vehicle_meters k ON k.vehicle_id = n.vehicle_id AND k.meter = n.meter
+        LEFT JOIN LATERAL (
+            SELECT value, read_at FROM meter_readings
+            WHERE k.vehicle_id IS NOT NULL AND vehicle_id = n.vehicle_id AND meter = n.meter AND state = 'accepted'
+              AND read_at >= n.read_at - interval '{AVERAGE_DAYS} days'
+            ORDER BY read_at LIMIT 1
+        ) f ON true
+        ORDER BY n.vehicle_id, n.meter
+        ON CONFLICT (vehicle_id, meter) DO UPDATE
+        SET value = excluded.value, read_at = excluded.read_at, per_day = coalesce(excluded.per_day, m.per_day)
+        WHERE excluded.read_at > m.read_at
+    )
+"""
+_COUNTS = """
+    SELECT count(*) FILTER (WHERE state = 'accepted'), count(*) FILTER (WHERE state = 'quarantined')
+"""
+# Newer than what is believed of the meter, so that nothing accepted comes after it.
+_TAKE = text(
+    f"""
+    WITH taken AS (
+        INSERT INTO meter_readings (tenant_id, vehicle_id, meter, value, read_at, source, state, reason)
+        SELECT app_tenant_id(), r.vehicle_id, r.meter, r.value, r.read_at, 'telematics',
+               CASE WHEN j.problem IS NULL THEN 'accepted' ELSE 'quarantined' END, j.problem
+        FROM vehicle_positions p
+        CROSS JOIN LATERAL (
+            VALUES (p.vehicle_id, 'odometer_km', p.odometer_km, p.odometer_at),
+                   (p.vehicle_id, 'engine_hours', p.engine_hours, p.engine_hours_at)
+        ) AS r (vehicle_id, meter, value, read_at)
+        LEFT JOIN vehicle_meters b ON b.vehicle_id = r.vehicle_id AND b.meter = r.meter
+        CROSS JOIN (SELECT CAST(NULL AS double precision) AS value) a
+        CROSS JOIN LATERAL (SELECT {_PROBLEM} AS problem) j
+        WHERE p.tenant_id = (SELECT app_tenant_id()) AND r.value BETWEEN 0 AND 10000000
+          AND r.read_at <= CAST(:now AS timestamptz) + interval '1 hour'
+          AND (b.vehicle_id IS NULL OR b.read_at < r.read_at)
+        ORDER BY r.vehicle_id, r.meter
+        ON CONFLICT (vehicle_id, meter, read_at) DO NOTHING
+        RETURNING vehicle_id, meter, value, read_at, state
+    ),
+    believed AS (SELECT * FROM taken WHERE state = 'accepted'),
+    {_NOTED}
+    {_COUNTS} FROM taken
+    """
+)
+
+# The oldest of each meter at a time: whether the next one can be depends on it.
+_JUDGE = text(
+    f"""
+    WITH judged AS (
+        UPDATE meter_readings w
+        SET state = CASE WHEN j.problem IS NULL THEN 'accepted' ELSE 'quarantined' END, reason = j.problem
+        FROM (
+            SELECT DISTINCT ON (vehicle_id, meter) * FROM meter_readings
+            WHERE tenant_id = (SELECT app_tenant_id()) AND state = 'reported' ORDER BY vehicle_id, meter, read_at
+        ) r
+        {_NEIGHBOURS}
+        CROSS JOIN LATERAL (SELECT CASE WHEN r.read_at > CAST(:now AS timestamptz) + interval '1 hour'
+                                        THEN 'read in the future' ELSE {_PROBLEM} END AS problem) j
+        WHERE w.id = r.id AND w.state = 'reported'
+        RETURNING w.vehicle_id, w.meter, w.value, w.read_at, w.state
+    ),
+    believed AS (SELECT * FROM judged WHERE state = 'accepted'),
+    {_NOTED}
+    {_COUNTS} FROM judged
+    """
+)
+
+
+def take_readings(connection: Connection, now: datetime) -> dict[str, int]:
+    """Keep each vehicle's newest meters as readings, and judge what people reported; set aside what cannot be.
+
+    Twice is harmless: a reading is known by its vehicle, its meter and its time. Readings by hand are judged oldest
+    first, up to 50 of a meter; the rest waits for the next check.
+    """
+    accepted = quarantined = 0
+    for statement in (_JUDGE,) * _MOST_ROUNDS:
+        judged = connection.execute(statement, {"now": now}).one()
+        accepted, quarantined = accepted + judged[0], quarantined + judged[1]
+        if not sum(judged):
+            break
+    taken = connection.execute(_TAKE, {"now": now}).one()
+    return {"readings": accepted + taken[0], "quarantined": quarantined + taken[1]}
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A reading that waits for a person, and what the meter is believed to show."""
+
+    id: UUID
+    tenant: str
+    vehicle_id: UUID
+    vehicle: str
+    meter: str
+    value: float
+    read_at: datetime
+    reason: str
+    source: str
+    accepted_value: float | None
+    accepted_at: datetime | None
+    now: datetime
+
+
+_LIST = """
+    SELECT r.id, t.slug, r.vehicle_id, v.name, r.meter, r.value, r.read_at, r.reason, r.source, m.value, m.read_at,
+           clock_timestamp()
+    FROM meter_readings r JOIN tenants t ON t.id = r.tenant_id JOIN vehicles v ON v.id = r.vehicle_id
+    LEFT JOIN vehicle_meters m ON m.vehicle_id = r.vehicle_id AND m.meter = r.meter
+    WHERE r.state = 'quarantined' AND (CAST(:tenant_id AS uuid) IS NULL OR r.tenant_id = :tenant_id)
+    ORDER BY r.read_at DESC, r.id LIMIT :limit
+"""
+
+
+def list_quarantined(connection: Connection, tenant_id: UUID | None, limit: int) -> list[Quarantined]:
+    """Return the readings that wait for a person, the newest first."""
+    return [Quarantined(*row) for row in connection.execute(text(_LIST), {"tenant_id": tenant_id, "limit": limit})]
+
+
+# What contradicts it gives way: all that came before it where the instrument was replaced, else what is higher before
+# it and lower after it. A service that counted from the old instrument keeps the distance driven since.
+_ACCEPT = text(
+    """
+    WITH chosen AS (
+        SELECT r.*, (SELECT value FROM meter_readings b
+                     WHERE b.vehicle_id = r.vehicle_id AND b.meter = r.meter AND b.read_at < r.read_at
+                       AND b.state = 'accepted' ORDER BY b.read_at DESC LIMIT 1) AS before
+        FROM meter_readings r WHERE r.id = :id AND r.state = 'quarantined' FOR UPDATE
+    ),
+    given_way AS (
+        UPDATE meter_readings w SET state = 'superseded'
+        FROM chosen c
+        WHERE w.vehicle_id = c.vehicle_id AND w.meter = c.meter AND w.state = 'accepted'
+          AND (w.read_at < c.read_at AND (:replaced OR w.value > c.value)
+               OR w.read_at > c.read_at AND w.value < c.value)
+        RETURNING 1
+    ),
+    moved AS (
+        UPDATE maintenance_triggers t
+        SET base_km = CASE c.meter WHEN 'odometer_km' THEN t.base_km + (c.value - c.before) ELSE t.base_km END,
+            base_engine_hours = CASE c.meter WHEN 'engine_hours' THEN t.base_engine_hours + (c.value - c.before)
+                                             ELSE t.base_engine_hours END
+        FROM chosen c WHERE :replaced AND c.before IS NOT NULL AND t.vehicle_id = c.vehicle_id
+        RETURNING 1
+    ),
+    forgotten AS (
+        DELETE FROM vehicle_meters m USING chosen c
+        WHERE m.vehicle_id = c.vehicle_id AND m.meter = c.meter RETURNING 1
+    )
+    UPDATE meter_readings w SET state = 'accepted', reason = NULL FROM chosen c WHERE w.id = c.id
+    RETURNING w.vehicle_id, w.meter
+    """.replace(":replaced", "CAST(:replaced AS boolean)")
+)
+_NOTE = text(
+    f"""
+    WITH believed AS (
+        SELECT vehicle_id, meter, value, read_at FROM meter_readings
+        WHERE vehicle_id = :vehicle_id AND meter = :meter AND state = 'accepted' ORDER BY read_at DESC LIMIT 1
+    ),
+    {_NOTED}
+    SELECT count(*) FROM believed
+    """
+)
+_REJUDGE = text(
+    """
+    UPDATE meter_readings SET state = 'reported', reason = NULL
+    WHERE vehicle_id = :vehicle_id AND meter = :meter AND state = 'quarantined'
+      AND read_at > (SELECT read_at FROM meter_readings WHERE id = :id)
+    """
+)
+
+
+def accept_reading(connection: Connection, reading_id: UUID, *, replaced: bool) -> bool:
+    """Believe a reading that was set aside; what came after it is judged anew by the next check.
+
+    Args:
+        replaced: the instrument is another one. Its numbers begin here, and services count on with the distance that
+            was driven; otherwise the reading is right, and what contradicts it was wrong.
+
+    Returns:
+        False where no reading of that id waits.
+    """
+    row = connection.execute(_ACCEPT, {"id": reading_id, "replaced": replaced}).one_or_none()
+    if row is None:
+        return False
+    values = {"vehicle_id": row[0], "meter": row[1], "id": reading_id}
+    connection.execute(_NOTE, values)
+    connection.execute(_REJUDGE, values)
+    return True

@@ -1,0 +1,29 @@
+"""The counter of a tenant's work orders, which is the mutex of its maintenance. Transactions of one tenant."""
+
+from datetime import date, datetime
+
+from sqlalchemy import Connection, text
+
+# Who holds the counter sees every order that was opened before, so that no number is spent on one that exists. Of how
+# many rows a WITH yields the planner has no idea, and nests loops over thousands: where an index is to be asked row by
+# row, a statement says so (LATERAL, LIMIT).
+_HOLD = text(
+    """
+    INSERT INTO work_order_counters AS c (tenant_id) VALUES (app_tenant_id())
+    ON CONFLICT (tenant_id) DO UPDATE SET last_number = c.last_number
+    RETURNING (SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE time_zone AS date)
+               FROM tenants WHERE id = app_tenant_id()),
+              set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
+              set_config('enable_nestloop', 'off', true)
+    """
+)
+
+
+def hold(connection: Connection, now: datetime) -> date:
+    """Let nobody else number, open or roll forward the tenant's work orders until the transaction ends.
+
+    Returns:
+        The day that it is for the tenant.
+    """
+    today: date = connection.execute(_HOLD, {"now": now}).one()[0]
+    return today

@@ -1,0 +1,1 @@
+"""Maintenance: which services are due, every morning of each tenant."""

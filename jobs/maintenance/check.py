@@ -1,0 +1,30 @@
+"""The morning of a tenant: meters, then triggers, then what is due; each its own transaction, each harmless twice."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from db.queries.maintenance import check_due as open_due
+from db.queries.maintenance_triggers import expand_schedules
+from db.queries.meters import take_readings
+from jobs.outcomes import Counts
+from jobs.run import Run
+
+STEPS = (take_readings, expand_schedules, open_due)
+"""In this order: what is due goes by the meters, and by the vehicles that are in use today."""
+
+
+def check_due(run: Run) -> Counts:
+    """Do each step of the check."""
+    for step in STEPS:
+        with run.transaction() as connection:
+            run.add(step(connection, run.now))
+    return {}
+
+
+def rehearse(connection: Connection, now: datetime) -> Counts:
+    """Do all of it in one transaction, for who rolls it back."""
+    counts: Counts = {}
+    for step in STEPS:
+        counts |= step(connection, now)
+    return counts

@@ -1,0 +1,234 @@
+"""What a morning finds due, what it opens and whom it tells."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.factories import make_tenant
+from tests.inprocess import Platform
+from tests.maintenance.garage import MORNING, Garage, day
+
+
+def test_a_service_is_told_soon_then_due_then_overdue_and_has_one_work_order(garage: Garage) -> None:
+    van = garage.vehicle()
+    garage.schedule(van, interval_distance=15_000, start_km=0, checklist=["drain", "fill"])
+    garage.drive(van, 13_500)
+    garage.check()
+    assert garage.open_alerts() == [] and garage.orders() == []
+
+    garage.pass_days(1).drive(van, 14_100)
+    assert garage.check()["due_soon"] == 1
+    assert garage.open_alerts() == [("maintenance_due_soon", "Van 1: oil change: 14,100 of 15,000 km")]
+    assert garage.orders() == []
+
+    garage.pass_days(1).drive(van, 15_020)
+    assert garage.check()["work_orders"] == 1
+    assert garage.open_alerts() == [("maintenance_due", "Van 1: oil change: 15,020 of 15,000 km")]
+    [order] = garage.orders()
+    assert (order["reference"], order["title"], order["priority"], order["due_cycle"], order["odometer_km"]) == (
+        *("WO-000001", "oil change", "medium", 1),
+        15_020,
+    )
+    lines = garage.rows("SELECT position, description FROM work_order_lines ORDER BY position")
+    assert [(line["position"], line["description"]) for line in lines] == [(1, "drain"), (2, "fill")]
+
+    garage.pass_days(1).drive(van, 15_400)
+    counts = garage.check()
+    assert (counts["overdue"], counts["raised"], counts.get("work_orders")) == (1, 1, None)
+    assert garage.open_alerts() == [("maintenance_overdue", "Van 1: oil change: 15,400 of 15,000 km")]
+    assert [order["priority"] for order in garage.orders()] == ["high"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "meters", "reason"),
+    [
+        ({"interval_days": 30, "start_on": "2026-01-31"}, {}, "due today"),
+        ({"interval_days": 30, "start_on": "2026-01-29"}, {}, "due since 2026-02-28"),
+        ({"interval_days": 30, "start_on": "2026-02-10"}, {}, "due on 2026-03-12"),
+        ({"interval_months": 1, "start_on": "2026-01-31"}, {}, "due since 2026-02-28"),
+        ({"interval_distance": 100, "start_km": 0}, {"km": 99.9}, "99 of 100 km"),
+        ({"interval_distance": 100, "distance_unit": "mi", "start_km": 0}, {"km": 160.9344}, "100 of 100 mi"),
+        ({"interval_engine_hours": 500, "start_engine_hours": 1000}, {"hours": 1499}, "499 of 500 engine hours"),
+        (
+            {"interval_days": 30, "start_on": "2026-02-10", "interval_distance": 100, "start_km": 0},
+            {"km": 100},
+            "100 of 100 km",
+        ),
+        (
+            {"interval_days": 30, "start_on": "2026-01-31", "interval_distance": 100, "start_km": 0},
+            {"km": 100},
+            "due today; 100 of 100 km",
+        ),
+    ],
+)
+def test_whichever_comes_first_is_the_reason(
+    garage: Garage, schedule: dict[str, Any], meters: dict[str, Any], reason: str
+) -> None:
+    van = garage.vehicle()
+    garage.schedule(van, **schedule)
+    if meters:
+        garage.drive(van, **meters)
+    garage.check()
+    [(_, message)] = garage.open_alerts()
+    assert message == f"Van 1: oil change: {reason}"
+
+
+def test_the_alert_carries_what_a_message_needs(garage: Garage) -> None:
+    van = garage.vehicle()
+    vendor = garage.insert("vendors", name="Harbour Garage")
+    schedule = garage.schedule(van, interval_days=30, start_on="2026-01-31", vendor_id=vendor, priority="critical")
+    garage.check()
+
+    [order] = garage.orders()
+    [alert] = garage.rows("SELECT * FROM alerts")
+    assert alert["details"] == {
+        "schedule_id": str(schedule),
+        "schedule_name": "oil change",
+        "vehicle_id": str(van),
+        "vehicle_name": "Van 1",
+        "work_order_id": str(order["id"]),
+        "work_order_number": "WO-000001",
+        "status": "due",
+        "reason": "oil change: due today",
+        "predicted_on": "2026-03-02",
+        "due_on": "2026-03-02",
+        "vendor_name": "Harbour Garage",
+    }
+    assert (order["vendor_id"], order["priority"], order["due_on"]) == (vendor, "critical", day("2026-03-02"))
+
+
+def test_a_schedule_of_a_type_is_for_every_vehicle_in_use_of_it(garage: Garage) -> None:
+    fleet: dict[str, dict[str, Any]] = {"a": {}, "b": {}, "sold": {"status": "sold"}, "retired": {"status": "retired"}}
+    for name, values in (fleet | {"gone": {"deleted_at": MORNING}}).items():
+        garage.vehicle(name, vehicle_type="van", **values)
+    garage.vehicle("truck", vehicle_type="truck")
+    garage.schedule(vehicle_type="van", interval_days=10, start_on="2026-01-01")
+    assert garage.check()["triggers_made"] == 2
+
+    garage.vehicle("late", vehicle_type="van")
+    counts = garage.check(days=1)
+    assert (counts["triggers_made"], counts["work_orders"]) == (1, 1)
+    assert [order["number"] for order in garage.orders()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "UPDATE vehicles SET status = 'retired'",
+        "UPDATE vehicles SET status = 'sold'",
+        "UPDATE vehicles SET deleted_at = now()",
+        "UPDATE maintenance_schedules SET is_active = false",
+        "UPDATE maintenance_schedules SET deleted_at = now()",
+    ],
+)
+def test_what_is_no_more_in_use_is_told_no_more(garage: Garage, end: str) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-02-10")
+    garage.check()
+    assert len(garage.open_alerts()) == 1
+
+    garage.admin.execute(end.encode())
+    counts = garage.check(days=30)
+    assert (counts["triggers_ended"], counts["resolved"], counts.get("work_orders")) == (1, 1, None)
+    assert garage.open_alerts() == [] and garage.orders() == []
+
+
+def test_cycles_that_were_missed_open_one_order(garage: Garage) -> None:
+    garage.schedule(garage.vehicle(), interval_days=10)
+    garage.check()
+    assert garage.check(days=1000)["work_orders"] == 1
+    assert "work_orders" not in garage.check(days=10)
+    assert len(garage.orders()) == 1
+
+
+def test_a_snoozed_service_is_silent_until_its_day(garage: Garage) -> None:
+    schedule = garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-31")
+    garage.admin.execute("UPDATE maintenance_schedules SET soon_days = 10")
+    garage.check(days=-3)
+    garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2026-03-09'")
+
+    assert garage.check(days=3)["snoozed"] == 1
+    assert garage.open_alerts() == [] and garage.orders() == []
+    assert garage.check(days=6).get("work_orders") is None
+    assert garage.check(days=1)["work_orders"] == 1
+    assert garage.trigger(schedule)["cycle"] == 1
+
+
+def test_a_cancelled_order_is_not_opened_again_until_somebody_puts_the_service_off(garage: Garage) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-31")
+    garage.check()
+    garage.admin.execute("UPDATE work_orders SET status = 'cancelled'")
+
+    assert "work_orders" not in garage.check(days=1)
+    assert [kind for kind, _ in garage.open_alerts()] == ["maintenance_due"], "it is still due"
+
+    garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2026-03-05'")
+    assert "work_orders" not in garage.check(days=1)
+    assert garage.check(days=1)["work_orders"] == 1
+    assert [order["due_cycle"] for order in garage.orders()] == [1, 2]
+
+
+@pytest.mark.parametrize("status", ["in_progress", "on_hold"])
+def test_an_order_that_is_begun_or_on_hold_is_the_open_one(garage: Garage, status: str) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-31")
+    garage.check()
+    garage.admin.execute("UPDATE work_orders SET status = %s", [status])
+    garage.admin.execute("UPDATE maintenance_triggers SET cycle = cycle + 1")
+    assert "work_orders" not in garage.check(days=1)
+
+
+def test_the_day_is_the_tenants_own(platform: Platform) -> None:
+    for zone, expected in (("Pacific/Auckland", 1), ("America/Los_Angeles", None)):
+        garage = Garage(platform, make_tenant(platform.admin, zone.split("/")[1].lower().replace("_", "-"), zone))
+        garage.schedule(garage.vehicle(), interval_days=1, start_on="2026-03-01", soon_days=0)
+        garage.now = datetime(2026, 3, 2, 5, tzinfo=UTC)  # still the 1st in Los Angeles
+        assert garage.check().get("work_orders") == expected, zone
+
+
+def test_a_priority_that_a_person_chose_is_not_raised(garage: Garage) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-31")
+    garage.check()
+    garage.admin.execute("UPDATE work_orders SET priority = 'low'")
+    garage.check(days=20)
+    assert [order["priority"] for order in garage.orders()] == ["low"]
+
+
+def test_what_is_found_overdue_at_first_is_opened_with_a_raised_priority(garage: Garage) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-01")
+    garage.check()
+    assert [order["priority"] for order in garage.orders()] == ["high"]
+    garage.check(days=1)
+    assert [order["priority"] for order in garage.orders()] == ["high"]
+
+
+def test_a_silent_meter_is_projected_by_the_use_of_the_last_thirty_days(garage: Garage) -> None:
+    van = garage.vehicle()
+    garage.schedule(van, interval_distance=10_000, start_km=0, soon_km=500)
+    for week in range(5):
+        garage.drive(van, 5000 + week * 700)
+        garage.check()
+        garage.pass_days(7)
+    assert garage.rows("SELECT per_day FROM vehicle_meters") == [{"per_day": pytest.approx(100)}]
+    garage.now = MORNING + timedelta(days=28)  # 7,800 km an hour ago, then silence
+
+    garage.pass_days(18)
+    assert garage.check()["due_soon"] == 1
+    assert garage.open_alerts() == [
+        ("maintenance_due_soon", "Van 1: oil change: 9,600 of 10,000 km, forecast: the last reading is 18 days old")
+    ]
+    [alert] = garage.rows("SELECT details FROM alerts WHERE resolved_at IS NULL")
+    assert alert["details"]["predicted_on"] == str((MORNING + timedelta(days=28 + 22)).date())
+
+    assert garage.check(days=5)["work_orders"] == 1
+    [order] = garage.orders()
+    assert order["odometer_km"] == 7800, "an order shows what was read, not what is guessed"
+
+
+def test_a_forecast_ends_after_ninety_days_of_silence(garage: Garage) -> None:
+    van = garage.vehicle()
+    garage.schedule(van, interval_distance=20_000, start_km=0, soon_km=0)
+    garage.drive(van, 1000)
+    garage.check()
+    garage.pass_days(10).drive(van, 2000)
+    garage.check()
+    assert "due" not in garage.check(days=400), "2,000 km and 90 days of 100 km are 11,000"
