@@ -104,11 +104,7 @@ def read_cursor(text: str) -> Cursor:
 def _unpacked(text: str) -> bytes:
     if len(text) > _LONGEST_TEXT:
         raise ValueError
-    stream = zlib.decompressobj()
-    packed = stream.decompress(base64.b85decode(text), _LONGEST_PACKED)
-    if not stream.eof:
-        raise ValueError
-    return packed
+    return zlib.decompressobj().decompress(base64.b85decode(text), _LONGEST_PACKED)
 
 
 def _cursor(packed: _Packed) -> Cursor:
