@@ -59,14 +59,6 @@ def list_alerts(
     return [Alert(*row) for row in connection.execute(statement, {**values, "limit": limit})]
 
 
-_FIND = text("SELECT id FROM alerts WHERE id BETWEEN :first AND :last ORDER BY id LIMIT 2")
-
-
-def find_ids(connection: Connection, first: UUID, last: UUID) -> list[UUID]:
-    """Return up to two ids between two: enough to tell one from several."""
-    return list(connection.execute(_FIND, {"first": first, "last": last}).scalars())
-
-
 _RESOLVE = text(
     """
     UPDATE alerts SET resolved_at = clock_timestamp(), details = details || '{"resolved_by": "operator"}'

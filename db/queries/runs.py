@@ -234,6 +234,7 @@ _TABLES = {
     "job_runs": "job_runs WHERE",
     "connections": "connections WHERE deleted_at IS NULL AND",
     "vehicles": "vehicles WHERE deleted_at IS NULL AND",
+    "alerts": "alerts WHERE",
 }
 
 

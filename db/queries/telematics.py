@@ -101,6 +101,20 @@ def match_devices(connection: Connection, connection_id: UUID, devices: Sequence
     return {row[0]: row[1] for row in rows}
 
 
+_LISTED_BEFORE = text(
+    """
+    SELECT external_id FROM vehicles
+    WHERE connection_id = :id AND external_id = ANY(:devices) AND deleted_at IS NULL
+    UNION ALL SELECT external_id FROM unmatched_devices WHERE connection_id = :id AND external_id = ANY(:devices)
+    """
+).bindparams(bindparam("devices", type_=ARRAY(TEXT)))
+
+
+def find_listed(connection: Connection, connection_id: UUID, devices: Sequence[str]) -> set[str]:
+    """Return which devices the connection's account is known to have, with a vehicle or without."""
+    return set(connection.execute(_LISTED_BEFORE, {"id": connection_id, "devices": list(devices)}).scalars())
+
+
 # Known already: nothing. A vehicle of the tenant with the device's VIN and no device: linked. The rest: kept as
 # unmatched, or made a vehicle where the connection says so.
 _LISTED = """

@@ -1,15 +1,12 @@
 """`fleet-jobs alerts`: what the platform noticed, and from when on it does."""
 
-import re
 from dataclasses import asdict
 from typing import Annotated
-from uuid import UUID
 
 import typer
-from sqlalchemy import Connection
 
 from db.queries import alerts as queries
-from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_tenant
+from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_id, get_tenant
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
 from jobs.cli.output import at, print_json, print_table, say, span
@@ -19,7 +16,6 @@ cli = typer.Typer(help="List the alerts, resolve one, set their thresholds.")
 thresholds_cli = typer.Typer(help="Show from when on a tenant's vehicles raise which alert, or set it.")
 cli.add_typer(thresholds_cli, name="thresholds")
 
-_PREFIX = re.compile(r"[0-9a-f]{8,32}")
 _SEVERITIES = ("low", "medium", "high", "critical")
 _PERCENT = (1.0, 95.0)
 _SECONDS = (30, 365 * 86_400)
@@ -93,21 +89,9 @@ def resolve(
 ) -> None:
     """Resolve an alert by hand. The same silence opens no second one; a level that stays low does at its next value."""
     with system_database() as database, database.system_transaction() as connection:
-        alert_id = _get_id(connection, alert)
+        alert_id = get_id(connection, "alerts", alert)
         resolved = queries.resolve_alert(connection, alert_id)
     say(f"alert {alert_id} is resolved" if resolved else f"alert {alert_id} was resolved already")
-
-
-def _get_id(connection: Connection, given: str) -> UUID:
-    prefix = given.lower().replace("-", "")
-    if not _PREFIX.fullmatch(prefix):
-        raise OperatorError(f"not an alert id: {given}: expected a UUID, or at least its first 8 characters")
-    found = queries.find_ids(connection, UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f")))
-    if not found:
-        raise OperatorError(f"no such alert: {given}")
-    if len(found) > 1:
-        raise OperatorError(f"several alerts begin with {given}: {found[0]}, {found[1]} ...: give more of it")
-    return found[0]
 
 
 @thresholds_cli.callback(invoke_without_command=True)

@@ -23,7 +23,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 _PREFIX = re.compile(r"[0-9a-f]{8,32}")
-_NAMES = {"job_runs": "run", "connections": "connection", "vehicles": "vehicle"}
+_NAMES = {"job_runs": "a run", "connections": "a connection", "vehicles": "a vehicle", "alerts": "an alert"}
 
 
 def get_tenant(connection: Connection, slug: str) -> Tenant:
@@ -49,9 +49,10 @@ def get_id(connection: Connection, table: str, given: str) -> UUID:
     Raises:
         OperatorError: fewer than 8 hexadecimal characters, no such id, or several.
     """
-    name, prefix = _NAMES[table], given.lower().replace("-", "")
+    named, prefix = _NAMES[table], given.lower().replace("-", "")
+    name = named.partition(" ")[2]
     if not _PREFIX.fullmatch(prefix):
-        raise OperatorError(f"not a {name} id: {given}: expected a UUID, or at least its first 8 characters")
+        raise OperatorError(f"not {named} id: {given}: expected a UUID, or at least its first 8 characters")
     found = runs.find_ids(connection, table, UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f")))
     if not found:
         raise OperatorError(f"no such {name}: {given}")

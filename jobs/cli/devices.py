@@ -15,8 +15,6 @@ from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_id
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
 from jobs.cli.output import ago, print_json, print_table, say
-from jobs.telematics.adopt import adopt_records
-from jobs.telematics.page import KEPT_FOR
 
 cli = typer.Typer(help="Devices that report and have no vehicle: list them, give them one.", no_args_is_help=False)
 
@@ -70,6 +68,9 @@ def match(
     create: Annotated[bool, typer.Option("--create", help="Make a vehicle of what the provider says of it.")] = False,
 ) -> None:
     """Give a device its vehicle, and print the vehicle's id: what it reported and will report is stored."""
+    from jobs.telematics.adopt import adopt_records  # what it needs takes a while to load: not for every command
+    from jobs.telematics.page import KEPT_FOR
+
     if (vehicle is None) == (not create):
         raise OperatorError("devices match: give either --vehicle ID or --create")
     with system_database() as database:

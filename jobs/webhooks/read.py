@@ -2,10 +2,13 @@
 
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from db.queries import telematics
 from db.queries import webhooks as queries
 from integrations.errors import PermanentError
 from integrations.registry import find_provider
+from integrations.telematics import Page, Rejected
 from integrations.webhooks import Webhooks
 from jobs.client import enqueue
 from jobs.job import JOBS
@@ -38,7 +41,7 @@ def read_delivery(run: Run, connection_id: UUID, event_id: str) -> Counts:
         if payload is None:
             return {"read_before_or_purged": 1}
         pushed = _webhooks(account.provider).read(payload, run.now)
-        page = prepare(connection, account, [pushed.page], run.now)
+        page = prepare(connection, account, [_own(connection, connection_id, pushed.page)], run.now)
         counts = write_readings(connection, account, STAGE, page, run.now)
         if page.newest is not None:
             telematics.note_newest(connection, account.id, page.newest)
@@ -48,6 +51,28 @@ def read_delivery(run: Run, connection_id: UUID, event_id: str) -> Counts:
         run.succeed(connection)
     live.show(account.tenant_id, page.latest)
     return {}
+
+
+def _own(connection: Connection, connection_id: UUID, page: Page) -> Page:
+    """Return a page without the devices that the account has never listed.
+
+    A provider may push for all owners who have allowed one application: what concerns another's vehicle is counted, and
+    nothing of it is kept. A vehicle that is new here is read once the account lists it.
+    """
+    devices = {each.device_id for each in page.readings} | {each.device_id for each in page.ev_readings}
+    devices |= {each.device_id for each in page.fault_reports} | {each.device_id for each in page.safety_events}
+    foreign = devices - telematics.find_listed(connection, connection_id, list(devices))
+    if not foreign:
+        return page
+    return Page(
+        [each for each in page.readings if each.device_id not in foreign],
+        [*page.rejected, *(Rejected("foreign_device", "device_id", "") for _ in foreign)],
+        page.cursor,
+        page.has_more,
+        [each for each in page.ev_readings if each.device_id not in foreign],
+        [each for each in page.fault_reports if each.device_id not in foreign],
+        [each for each in page.safety_events if each.device_id not in foreign],
+    )
 
 
 def _webhooks(provider: str) -> Webhooks:

@@ -106,6 +106,11 @@ def test_a_delivery_that_tells_all_wakes_none(smartcar: Hook, platform: Platform
 
 
 def test_a_device_without_a_vehicle_waits_for_one_as_after_a_sync(smartcar: Hook, platform: Platform) -> None:
+    platform.admin.execute(
+        "INSERT INTO unmatched_devices (connection_id, external_id, tenant_id) VALUES (%s, %s, %s)",
+        [smartcar.id, Smartcar.car, smartcar.tenant_id],
+    )
+
     row = deliver(smartcar, platform, smartcar.scheme.event())
 
     assert (row["state"], row["counts"]["unmatched"]) == ("succeeded", 1)
@@ -114,7 +119,9 @@ def test_a_device_without_a_vehicle_waits_for_one_as_after_a_sync(smartcar: Hook
     assert platform.value("SELECT reason FROM rejected_records WHERE feed = 'webhook'") == "unmatched_device"
 
 
-def test_a_vehicle_of_another_connection_gets_nothing(smartcar: Hook, platform: Platform) -> None:
+def test_of_a_vehicle_that_the_account_has_never_listed_nothing_is_kept_but_a_count(
+    smartcar: Hook, platform: Platform
+) -> None:
     for other in (
         Hook(smartcar.admin, smartcar.url, smartcar.scheme, smartcar.tenant_id),
         Hook(smartcar.admin, smartcar.url, smartcar.scheme),
@@ -122,8 +129,10 @@ def test_a_vehicle_of_another_connection_gets_nothing(smartcar: Hook, platform: 
         add_vehicle(other, Smartcar.car)
     row = deliver(smartcar, platform, smartcar.scheme.event())
 
-    assert row["counts"]["unmatched"] == 1
+    assert (row["state"], row["counts"]["unmatched"], row["counts"]["rejected"]) == ("succeeded", 0, 1)
     assert platform.value("SELECT count(*) FROM telemetry") == 0
+    kept = platform.admin.execute("SELECT connection_id, reason, device_id, payload FROM rejected_records").fetchall()
+    assert kept == [(smartcar.id, "foreign_device", None, "")], "it may be another owner's"
 
 
 def test_an_event_that_is_older_than_what_is_known_moves_nothing_back(smartcar: Hook, platform: Platform) -> None:

@@ -37,6 +37,7 @@ def upgrade() -> None:
             FOREIGN KEY (tenant_id, connection_id) REFERENCES connections (tenant_id, id) ON DELETE CASCADE
         );
         CREATE INDEX ix_webhook_deliveries_tenant ON webhook_deliveries (tenant_id, created_at);
+        CREATE INDEX ix_webhook_deliveries_created ON webhook_deliveries (created_at);
         COMMENT ON COLUMN webhook_deliveries.payload IS 'personal: null';
 
         GRANT UPDATE (renewal_claim, renewal_claimed_at, renew_before) ON connections TO fleet_worker;
