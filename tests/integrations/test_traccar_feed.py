@@ -232,11 +232,19 @@ def test_a_large_fleet_is_read_in_blocks_and_pieces(clock: Clock, reader: Opened
         reading = reader(server)
         reading.tick()
         assert reading.seen == set(server.fleet.expected(NOW))
-        sizes = [len(page.readings) for page in reading.pages]
         assert len(reading.seen) > 25_000
-        assert max(sizes) <= 20_000
         for page in reading.pages:
             assert page.cursor is not None and len(page.cursor) < 64 * 1024
+
+
+def test_a_busy_time_after_a_silent_one_is_read_in_smaller_pieces(clock: Clock, reader: Opened) -> None:
+    """Silence made the pieces long."""
+    with TraccarThread(account(vehicles=100, interval_s=5), clock_ms=clock.ms) as server:
+        reading = reader(server)
+        came = reading.tick()
+        assert reading.seen == set(server.fleet.expected(NOW))
+    assert came > 20_000
+    assert max(len(page.readings) for page in reading.pages) <= 20_000
 
 
 def test_a_piece_that_is_too_large_is_asked_for_in_smaller_ones(clock: Clock) -> None:
