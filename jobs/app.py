@@ -25,6 +25,8 @@ from jobs.settings import Settings, SettingsError, exit_on_bad_settings, get_set
 TASK_MODULES = (
     "jobs.telematics.tasks",
     "jobs.maintenance.tasks",
+    "jobs.work_orders.tasks",
+    "jobs.notifications.tasks",
     "jobs.retention.tasks",
     "jobs.platform.tasks",
 )

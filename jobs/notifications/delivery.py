@@ -3,8 +3,11 @@
 import time
 from email.utils import parseaddr
 
+from db.encryption import Keyring
+from integrations.chat import ChatSender
 from integrations.mail import MailServer
-from jobs.notifications import mails
+from integrations.webhooks_out import WebhookSender
+from jobs.notifications import endpoints, mails
 from jobs.notifications.compose import Letterhead
 from jobs.notifications.planning import plan
 from jobs.notifications.unsubscribe import Unsubscriber
@@ -23,6 +26,30 @@ def deliver(run: Run) -> Counts | NextSlice:
         return counts
     sent, is_more = mails.send_due(run.database, server, letterhead, until=until)
     counts |= sent
+    return NextSlice(counts) if is_more else counts
+
+
+def call(run: Run) -> Counts | NextSlice:
+    """Call the webhooks that are due, then tell the chats."""
+    settings = get_settings()
+    until = time.monotonic() + settings.slice_s
+    keyring = Keyring.from_settings([key.get_secret_value() for key in settings.encryption_keys])
+    app_url = settings.app_url.rstrip("/") if settings.app_url else None
+    counts: Counts = {}
+    is_more = False
+    with WebhookSender(allow_loopback=settings.loopback_webhooks) as sender:
+        ways = {
+            "webhook": endpoints.webhooks(keyring, sender),
+            "apprise": endpoints.chats(
+                keyring, ChatSender(allow_loopback=settings.loopback_webhooks), run.database, app_url
+            ),
+        }
+        for channel, send in ways.items():
+            told, has_more = endpoints.call_due(
+                run.database, channel, send, until=until, schedule_s=endpoints.SCHEDULES[channel]
+            )
+            counts = {word: counts.get(word, 0) + told.get(word, 0) for word in counts | told}
+            is_more = is_more or has_more
     return NextSlice(counts) if is_more else counts
 
 

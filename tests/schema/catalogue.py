@@ -13,6 +13,7 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 GLOBAL = {
     "alembic_version",
+    "channel_outages",
     "job_controls",
     "job_definitions",
     "permissions",

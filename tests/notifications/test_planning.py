@@ -1,0 +1,210 @@
+"""Nobody is woken, flooded, or told twice: quiet hours, digests, storms, limits, on real rows."""
+
+from datetime import UTC, datetime, time, timedelta
+from threading import Thread
+
+import pytest
+
+from db.queries import notifications as queries
+from jobs.notifications.planning import MOST_ALONE, MOST_AN_HOUR, plan
+from tests.notifications.conftest import Desk, Inbox
+
+
+def plan_at(now: datetime) -> dict[str, int]:
+    from jobs import process
+
+    return plan(process.get_database(), now)
+
+
+def around_now(zone_hours: int = 0) -> tuple[time, time]:
+    """Return quiet hours that began an hour ago and end in an hour, on a clock so far ahead of UTC."""
+    here = datetime.now(UTC) + timedelta(hours=zone_hours)
+    return (here - timedelta(hours=1)).time().replace(microsecond=0), (here + timedelta(hours=1)).time().replace(
+        microsecond=0
+    )
+
+
+def test_five_hundred_silent_vehicles_become_one_mail(told: Desk, inbox: Inbox) -> None:
+    told.alerts(500)
+
+    assert told.deliver() == {"folded": 500, "sent": 1}
+
+    (mail,) = inbox.mails
+    assert mail.parsed["Subject"] == "500 alerts in one message: connections"
+    assert "500 × Vehicle stopped reporting" in mail.part("html").replace("&times;", "×")
+    assert "and 480 more" in mail.part("plain")
+    assert told.states() == {"folded": 500, "sent": 1}
+    assert told.value("SELECT count(DISTINCT folded_into) FROM notifications") == 1
+
+
+def test_a_trickling_storm_lets_some_through_and_then_gathers(told: Desk, inbox: Inbox) -> None:
+    for _ in range(6):
+        told.alerts(4)
+        told.deliver()
+    assert len(inbox.mails) == 8 + 1
+    assert told.states() == {"sent": 9, "folded": 4, "pending": 12}
+
+    told.pass_time(timedelta(minutes=11))
+    told.deliver()
+
+    assert len(inbox.mails) == 10
+    assert str(inbox.mails[-1].parsed["Subject"]).startswith("12 alerts")
+
+
+def test_a_storm_of_one_category_holds_back_no_other(told: Desk, inbox: Inbox) -> None:
+    told.alerts(50)
+    told.alert("maintenance_due", details={"schedule_name": "Oil change", "work_order_number": "WO-1"})
+
+    told.deliver()
+
+    assert sorted(str(mail.parsed["Subject"]) for mail in inbox.mails) == [
+        "50 alerts in one message: connections",
+        "[WO-1] Oil change is due: A vehicle",
+    ]
+
+
+def test_critical_ones_are_folded_apart_and_at_once(told: Desk, inbox: Inbox) -> None:
+    told.alerts(30, severity="low")
+    told.alerts(30, severity="critical")
+
+    told.deliver()
+    told.alert(severity="critical")
+    told.deliver()
+
+    assert [str(mail.parsed["Subject"])[:9] for mail in inbox.mails] == ["30 alerts", "30 alerts", "A vehicle"]
+    assert inbox.mails[0].parsed["Importance"] == "high"
+
+
+def test_more_than_so_many_an_hour_wait_unless_critical(told: Desk, inbox: Inbox) -> None:
+    told.alerts(MOST_AN_HOUR)
+    told.admin.execute("UPDATE notifications SET state = 'sent', planned_at = now() - interval '30 minutes'")
+    told.alert("geofence_entry")
+    told.alert("fault_code", "critical", details={"code": "P0217"})
+
+    told.deliver()
+    assert len(inbox.mails) == 1
+    assert told.states()["pending"] == 1
+
+    told.admin.execute("UPDATE notifications SET planned_at = planned_at - interval '31 minutes'")
+    told.admin.execute("UPDATE notifications SET next_attempt_at = now() WHERE state = 'pending'")
+    told.deliver()
+    assert len(inbox.mails) == 2
+
+
+@pytest.mark.parametrize("zone", [None, "Asia/Tokyo"])
+def test_quiet_hours_hold_everything_but_critical_on_the_users_own_clock(
+    zone: str | None, desk: Desk, inbox: Inbox
+) -> None:
+    begins, ends = around_now(9 if zone else 0)
+    user_id = desk.user(zone=zone)
+    desk.prefer(user_id, quiet_from=begins, quiet_to=ends)
+    desk.alert("offline", "high")
+    desk.alert("fault_code", "critical", details={"code": "P0217"})
+
+    assert desk.deliver() == {"held": 1, "ready": 1, "sent": 1}
+
+    assert "P0217" in str(inbox.mails[0].parsed["Subject"])
+    waits = desk.value("SELECT next_attempt_at - now() FROM notifications WHERE state = 'pending'")
+    assert timedelta(minutes=59) < waits < timedelta(minutes=61)
+    desk.admin.execute("UPDATE notification_preferences SET quiet_from = NULL, quiet_to = NULL")
+    desk.pass_time(timedelta(minutes=61))
+    desk.deliver()
+    assert len(inbox.mails) == 2
+
+
+def test_a_short_lived_event_of_the_night_is_not_told_in_the_morning(desk: Desk, inbox: Inbox) -> None:
+    begins, ends = around_now()
+    desk.prefer(desk.user(), quiet_from=begins, quiet_to=ends)
+    desk.alert("geofence_entry")
+    desk.deliver()
+    desk.pass_time(timedelta(minutes=61))
+
+    desk.deliver()
+
+    assert inbox.mails == []
+    assert desk.states() == {"expired": 1}
+
+
+def test_a_daily_digest_gathers_all_categories_into_one_mail(desk: Desk, inbox: Inbox) -> None:
+    desk.prefer(desk.user(), digest="daily", digest_at=(datetime.now(UTC) + timedelta(hours=3)).time())
+    desk.alert("offline", vehicle_id=desk.vehicle("Van 1"))
+    desk.alert("maintenance_due", "high", details={"schedule_name": "Oil change", "reason": "15,020 of 15,000 km"})
+    desk.alert("geofence_exit", details={"geofence": "Depot"})
+    assert desk.deliver() == {"held": 3}
+    assert desk.deliver() == {}
+
+    desk.pass_time(timedelta(hours=3, minutes=1))
+    assert desk.deliver() == {"folded": 3, "sent": 1}
+
+    (mail,) = inbox.mails
+    assert mail.parsed["Subject"] == "3 alerts since the last digest"
+    text = mail.part("plain")
+    assert text.index("Oil change is due") < text.index("Van 1 has stopped")
+    assert "/unsubscribe/all/" in str(mail.parsed["List-Unsubscribe"])
+
+
+def test_a_digest_of_one_is_the_alert_itself_and_what_is_over_by_then_is_left_out(desk: Desk, inbox: Inbox) -> None:
+    desk.prefer(desk.user(), digest="hourly")
+    desk.alert("offline", vehicle_id=desk.vehicle("Van 1"))
+    gone = desk.alert("low_fuel", details={"percent": 3})
+    desk.deliver()
+    desk.admin.execute("UPDATE alerts SET resolved_at = now() WHERE id = %s", [gone])
+    desk.pass_time(timedelta(hours=1))
+
+    desk.deliver()
+
+    assert [str(mail.parsed["Subject"]) for mail in inbox.mails] == ["Van 1 has stopped reporting"]
+
+
+def test_critical_ones_do_not_wait_for_the_digest(desk: Desk, inbox: Inbox) -> None:
+    desk.prefer(desk.user(), digest="daily")
+    desk.alert("fault_code", "critical", details={"code": "P0217"})
+
+    desk.deliver()
+
+    assert len(inbox.mails) == 1
+
+
+def test_two_planners_at_once_fold_a_storm_once(told: Desk) -> None:
+    told.alerts(3000, "geofence_entry")
+    now = datetime.now(UTC)
+    racing = [Thread(target=plan_at, args=[now]) for _ in range(3)]
+    for thread in racing:
+        thread.start()
+    for thread in racing:
+        thread.join()
+
+    states = told.states()
+    assert states["folded"] == 3000
+    assert states["ready"] == told.value("SELECT count(*) FROM notifications WHERE kind = 'summary'")
+    assert told.value("SELECT count(*) FROM notifications WHERE state = 'folded' AND folded_into IS NULL") == 0
+
+
+def test_killed_between_taking_and_settling_nothing_has_happened(told: Desk) -> None:
+    from jobs import process
+
+    told.alerts(20)
+    with pytest.raises(KeyboardInterrupt), process.get_database().system_transaction() as connection:
+        groups, _, _ = queries.take_pending(connection, datetime.now(UTC), window_s=600, batch=100)
+        assert sum(len(group.ids) for group in groups) == 20
+        raise KeyboardInterrupt
+
+    assert told.states() == {"pending": 20}
+    assert told.deliver() == {"folded": 20, "sent": 1}
+
+
+def test_so_many_reach_a_recipient_one_by_one(told: Desk, inbox: Inbox) -> None:
+    told.alerts(MOST_ALONE)
+    told.deliver()
+    assert len(inbox.mails) == MOST_ALONE
+
+
+def test_ten_thousand_alerts_at_once_are_planned_as_sets(told: Desk) -> None:
+    told.alerts(10_000)
+    told.user("second@acme.example")
+    told.alerts(10_000)
+
+    counts = plan_at(datetime.now(UTC))
+
+    assert counts["folded"] + counts.get("held", 0) == 30_000
+    assert told.value("SELECT count(*) FROM notifications WHERE kind = 'summary'") == 2, "one for each of the two"
