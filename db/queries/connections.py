@@ -133,13 +133,18 @@ def is_name_taken(connection: Connection, tenant_id: UUID, provider: str, name: 
     return bool(connection.execute(_NAME_TAKEN, values).scalar_one())
 
 
-_SETTINGS = text("UPDATE connections SET settings = :settings WHERE id = :id").bindparams(
-    bindparam("settings", type_=JSONB)
-)
+_SETTINGS = text(
+    """
+    WITH listed AS (
+        UPDATE sync_cursors SET cursor = NULL, completed_at = NULL WHERE connection_id = :id AND feed = 'devices'
+    )
+    UPDATE connections SET settings = :settings WHERE id = :id
+    """
+).bindparams(bindparam("settings", type_=JSONB))
 
 
 def write_settings(connection: Connection, connection_id: UUID, settings: dict[str, Any]) -> None:
-    """Replace a connection's settings."""
+    """Replace a connection's settings; its vehicles are listed anew, for what becomes of them may be another now."""
     connection.execute(_SETTINGS, {"id": connection_id, "settings": settings})
 
 

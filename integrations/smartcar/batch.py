@@ -23,6 +23,11 @@ class _Item(msgspec.Struct):
     body: Any = None
     headers: dict[str, Any] = {}
 
+    @property
+    def field(self) -> str:
+        """How what is set aside names it: only paths that we know are repeated."""
+        return self.path if self.path in PATHS else "responses"
+
 
 class _Answer(msgspec.Struct):
     responses: list[msgspec.Raw]
@@ -62,7 +67,7 @@ def take_batch(values: Values, body: bytes, request: str) -> list[str]:
         elif error is not None:
             failures.append(error)
         else:
-            values.refuse("item_failed", item.path[:64], raw)
+            values.refuse("item_failed", item.field, raw)
     of_account = [error for error in failures if not isinstance(error, VehicleRefused)]
     if of_account or (failures and not taken):
         raise (of_account or failures)[0]
@@ -91,13 +96,13 @@ def _failure(item: _Item, request: str) -> IntegrationError | None:
 
 def _take(values: Values, item: _Item, raw: bytes) -> None:
     if not isinstance(item.body, dict):
-        values.refuse("wrong_type", f"{item.path[:64]}.body", raw)
+        values.refuse("wrong_type", f"{item.field}.body", raw)
         return
     headers = {name.lower(): value for name, value in item.headers.items()}
     try:
         at = values.instant(headers.get("sc-data-age"), headers.get("sc-fetched-at"))
     except BadValue as bad:
-        values.refuse(bad.reason, f"{item.path[:64]}.sc-data-age", raw)
+        values.refuse(bad.reason, f"{item.field}.sc-data-age", raw)
         return
     unit = "miles" if headers.get("sc-unit-system") == "imperial" else "kilometers"
     for code, body in _as_signals(item.path, item.body, unit):

@@ -214,7 +214,14 @@ def test_a_setting_is_changed_removed_and_refused(
 ) -> None:
     connection_id = add(cli, simulator.url, simulator.simulator.credentials(), "--create-vehicles").out.strip()
 
+    admin.execute(
+        "INSERT INTO sync_cursors (connection_id, tenant_id, feed, cursor, completed_at)"
+        " VALUES (%s, %s, 'devices', 'seen', now())",
+        [connection_id, tenant_id],
+    )
+
     assert cli("connections", "set", connection_id, "api=v2").status == 0
+    assert admin.execute("SELECT cursor, completed_at FROM sync_cursors").fetchone() == (None, None)
     assert cli("connections", "set", connection_id, "poll_every_s=3600").status == 0
     kept = {"create_vehicles": True, "api": "v2", "poll_every_s": 3600}
     assert value(admin, "SELECT settings FROM connections") == kept
