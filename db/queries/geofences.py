@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.expression import bindparam
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +60,30 @@ def load_fences(connection: Connection) -> tuple[UUID | None, list[Fence]]:
 _NOTE_PROBLEMS = text(
     """
     UPDATE geofences g SET problem = n.problem
-    FROM jsonb_to_recordset(:problems) AS n (id uuid, problem text)
+    FROM jsonb_to_recordset(CAST(:problems AS jsonb)) AS n (id uuid, problem text)
     WHERE g.id = n.id AND g.problem IS DISTINCT FROM n.problem
       AND EXISTS (SELECT FROM geofence_versions v WHERE v.tenant_id = g.tenant_id AND v.version = :version)
     """
-).bindparams(bindparam("problems", type_=JSONB))
+)
 
 
 def note_problems(connection: Connection, version: UUID, problems: dict[UUID, str | None]) -> None:
     """Write why fences are not evaluated, or that they are again; changes no version."""
     listed = [{"id": str(fence_id), "problem": problem} for fence_id, problem in problems.items()]
-    connection.execute(_NOTE_PROBLEMS, {"problems": listed, "version": version})
+    connection.execute(_NOTE_PROBLEMS, {"problems": _json(listed), "version": version})
 
 
-@dataclass(frozen=True, slots=True)
-class Watermark:
+def _json(rows: Any) -> str:
+    """Return rows as JSON text: one value for a whole page, and nothing for the driver to adapt."""
+    return msgspec.json.encode(rows).decode()
+
+
+def _array(ids: Iterable[UUID]) -> str:
+    """Return ids as the text of an array: adapted one by one they take longer than the statement."""
+    return "{" + ",".join(map(str, ids)) + "}"
+
+
+class Watermark(msgspec.Struct, frozen=True, gc=False):
     """Up to which fix fences were evaluated for a vehicle; None where they never were."""
 
     vehicle_id: UUID
@@ -83,11 +91,20 @@ class Watermark:
     version: UUID | None
 
 
-# In the order of their ids, as any other who locks several: nobody waits in a circle.
-_LOCK = text(
+# Locked in the order of their ids, as by any other who locks several: nobody waits in a circle.
+_ADVANCE = text(
     """
-    SELECT vehicle_id, fences_at, (SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id())
-    FROM vehicle_positions WHERE vehicle_id = ANY(:vehicles) ORDER BY vehicle_id FOR NO KEY UPDATE
+    WITH known AS MATERIALIZED (
+        SELECT vehicle_id, fences_at FROM vehicle_positions WHERE vehicle_id = ANY(CAST(:vehicles AS uuid[]))
+        ORDER BY vehicle_id FOR NO KEY UPDATE
+    ),
+    advanced AS (
+        UPDATE vehicle_positions p SET fences_at = n.newest_at
+        FROM known k JOIN unnest(CAST(:vehicles AS uuid[]), CAST(:newest AS timestamptz[])) AS n (vehicle_id, newest_at)
+             USING (vehicle_id)
+        WHERE p.vehicle_id = k.vehicle_id AND (k.fences_at IS NULL OR k.fences_at < n.newest_at)
+    )
+    SELECT vehicle_id, fences_at, (SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id()) FROM known
     """
 )
 _PLACE = text(
@@ -99,29 +116,23 @@ _PLACE = text(
 )
 
 
-def lock_watermarks(connection: Connection, vehicles: Sequence[UUID]) -> list[Watermark]:
-    """Return the watermark of each vehicle, and let nobody else move them until the transaction ends."""
-    found = [Watermark(*row) for row in connection.execute(_LOCK, {"vehicles": list(vehicles)})]
-    if len(found) < len(vehicles):
+def advance_watermarks(connection: Connection, newest: dict[UUID, datetime]) -> list[Watermark]:
+    """Move the watermarks of vehicles on to their newest fix; return where they were.
+
+    Nobody else moves them until the transaction ends.
+    """
+    found = _advance(connection, newest)
+    if len(found) < len(newest):
         known = {each.vehicle_id for each in found}
-        unknown = [vehicle_id for vehicle_id in vehicles if vehicle_id not in known]
-        connection.execute(_PLACE, {"vehicles": unknown})
-        found += [Watermark(*row) for row in connection.execute(_LOCK, {"vehicles": unknown})]
+        unknown = {vehicle_id: at for vehicle_id, at in newest.items() if vehicle_id not in known}
+        connection.execute(_PLACE, {"vehicles": _array(unknown)})
+        found += _advance(connection, unknown)
     return found
 
 
-_MOVE = text(
-    """
-    UPDATE vehicle_positions p SET fences_at = n.fences_at
-    FROM unnest(CAST(:vehicles AS uuid[]), CAST(:times AS timestamptz[])) AS n (vehicle_id, fences_at)
-    WHERE p.vehicle_id = n.vehicle_id
-    """
-)
-
-
-def move_watermarks(connection: Connection, newest: dict[UUID, datetime]) -> None:
-    """Note up to which fix fences have been evaluated; the rows are locked by `lock_watermarks`."""
-    connection.execute(_MOVE, {"vehicles": list(newest), "times": list(newest.values())})
+def _advance(connection: Connection, newest: dict[UUID, datetime]) -> list[Watermark]:
+    times = "{" + ",".join(at.isoformat() for at in newest.values()) + "}"
+    return [Watermark(*row) for row in connection.execute(_ADVANCE, {"vehicles": _array(newest), "newest": times})]
 
 
 _FORGET_WATERMARKS = text(
@@ -137,8 +148,7 @@ def forget_watermarks(connection: Connection) -> None:
     connection.execute(_FORGET_WATERMARKS)
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceRow:
+class PresenceRow(msgspec.Struct, frozen=True, gc=False):
     """A vehicle that is inside a fence, or not surely outside yet."""
 
     vehicle_id: UUID
@@ -155,22 +165,22 @@ _PRESENCE = text(
     """
     SELECT vehicle_id, geofence_id, entered_at, dwelled_at, pending_at, pending_fixes, pending_latitude,
            pending_longitude
-    FROM geofence_presence WHERE vehicle_id = ANY(:vehicles)
+    FROM geofence_presence WHERE vehicle_id = ANY(CAST(:vehicles AS uuid[]))
     """
 )
 
 
 def read_presence(connection: Connection, vehicles: Sequence[UUID]) -> list[PresenceRow]:
     """Return where vehicles are inside, or are about to be."""
-    return [PresenceRow(*row) for row in connection.execute(_PRESENCE, {"vehicles": list(vehicles)})]
+    return [PresenceRow(*row) for row in connection.execute(_PRESENCE, {"vehicles": _array(vehicles)})]
 
 
-_HOLD = text("SELECT id FROM geofences WHERE id = ANY(:fences) ORDER BY id FOR KEY SHARE")
+_HOLD = text("SELECT id FROM geofences WHERE id = ANY(CAST(:fences AS uuid[])) ORDER BY id FOR KEY SHARE")
 
 
 def hold_fences(connection: Connection, fences: Iterable[UUID]) -> set[UUID]:
     """Return those of the fences that are still there, and let nobody delete them until the transaction ends."""
-    return set(connection.execute(_HOLD, {"fences": list(fences)}).scalars())
+    return set(connection.execute(_HOLD, {"fences": _array(fences)}).scalars())
 
 
 _KEEP_PRESENCE = text(
@@ -179,7 +189,7 @@ _KEEP_PRESENCE = text(
                                         pending_fixes, pending_latitude, pending_longitude)
     SELECT app_tenant_id(), n.vehicle_id, n.geofence_id, n.entered_at, n.dwelled_at, n.pending_at, n.pending_fixes,
            n.pending_latitude, n.pending_longitude
-    FROM jsonb_to_recordset(:rows) AS n (vehicle_id uuid, geofence_id uuid, entered_at timestamptz,
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS n (vehicle_id uuid, geofence_id uuid, entered_at timestamptz,
         dwelled_at timestamptz, pending_at timestamptz, pending_fixes smallint, pending_latitude float8,
         pending_longitude float8)
     ORDER BY n.vehicle_id, n.geofence_id
@@ -188,7 +198,7 @@ _KEEP_PRESENCE = text(
         pending_fixes = excluded.pending_fixes, pending_latitude = excluded.pending_latitude,
         pending_longitude = excluded.pending_longitude
     """
-).bindparams(bindparam("rows", type_=JSONB))
+)
 _DROP_PRESENCE = text(
     """
     DELETE FROM geofence_presence p
@@ -200,34 +210,16 @@ _DROP_PRESENCE = text(
 
 def keep_presence(connection: Connection, rows: Iterable[PresenceRow]) -> None:
     """Write where vehicles are inside now."""
-    listed = [
-        {
-            "vehicle_id": str(row.vehicle_id),
-            "geofence_id": str(row.geofence_id),
-            "entered_at": _iso(row.entered_at),
-            "dwelled_at": _iso(row.dwelled_at),
-            "pending_at": _iso(row.pending_at),
-            "pending_fixes": row.pending_fixes,
-            "pending_latitude": row.pending_latitude,
-            "pending_longitude": row.pending_longitude,
-        }
-        for row in rows
-    ]
-    connection.execute(_KEEP_PRESENCE, {"rows": listed})
+    connection.execute(_KEEP_PRESENCE, {"rows": _json(list(rows))})
 
 
 def drop_presence(connection: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> None:
     """Forget pairs of vehicle and fence."""
-    values = {"vehicles": [pair[0] for pair in pairs], "fences": [pair[1] for pair in pairs]}
+    values = {"vehicles": _array(pair[0] for pair in pairs), "fences": _array(pair[1] for pair in pairs)}
     connection.execute(_DROP_PRESENCE, values)
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A vehicle came into a fence, left it, or has stayed for long; `kind` is `entry`, `exit` or `dwell`."""
 
     vehicle_id: UUID
@@ -242,54 +234,38 @@ _ADD_EVENTS = text(
     """
     INSERT INTO geofence_events (tenant_id, vehicle_id, geofence_id, time, kind, latitude, longitude)
     SELECT app_tenant_id(), n.vehicle_id, n.geofence_id, n.time, n.kind, n.latitude, n.longitude
-    FROM jsonb_to_recordset(:events) AS n
+    FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS n
         (vehicle_id uuid, geofence_id uuid, time timestamptz, kind text, latitude float8, longitude float8)
     ORDER BY n.vehicle_id, n.geofence_id, n.time, n.kind
     ON CONFLICT (vehicle_id, geofence_id, time, kind) DO NOTHING
     RETURNING vehicle_id, geofence_id, time, kind, latitude, longitude
     """
-).bindparams(bindparam("events", type_=JSONB))
+)
 
 
 def add_events(connection: Connection, events: Iterable[Event]) -> list[Event]:
     """Write events; return those that are new."""
-    listed = [
-        {
-            "vehicle_id": str(event.vehicle_id),
-            "geofence_id": str(event.geofence_id),
-            "time": event.time.isoformat(),
-            "kind": event.kind,
-            "latitude": event.latitude,
-            "longitude": event.longitude,
-        }
-        for event in events
-    ]
-    return [Event(*row) for row in connection.execute(_ADD_EVENTS, {"events": listed})]
+    return [Event(*row) for row in connection.execute(_ADD_EVENTS, {"events": _json(list(events))})]
 
 
-@dataclass(frozen=True, slots=True)
-class FenceAlert:
+class FenceAlert(msgspec.Struct, frozen=True, gc=False):
     """An alert of a crossing; `kind` is `geofence_entry` or `geofence_exit`. None is still open."""
 
     kind: str
+    subject: str
     vehicle_id: UUID
     geofence_id: UUID
     opened_at: datetime
     resolved_at: datetime | None
 
-    @property
-    def subject(self) -> str:
-        """What it is about: one is open at a time."""
-        return f"geofence:{self.geofence_id}:vehicle:{self.vehicle_id}"
-
 
 _RESOLVE_ALERTS = text(
     """
     UPDATE alerts a SET resolved_at = greatest(a.opened_at, n.at)
-    FROM jsonb_to_recordset(:alerts) AS n (kind text, subject text, at timestamptz)
+    FROM jsonb_to_recordset(CAST(:alerts AS jsonb)) AS n (kind text, subject text, at timestamptz)
     WHERE a.tenant_id = app_tenant_id() AND a.kind = n.kind AND a.subject = n.subject AND a.resolved_at IS NULL
     """
-).bindparams(bindparam("alerts", type_=JSONB))
+)
 _OPEN_ALERTS = text(
     """
     INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, recipients, opened_at,
@@ -298,35 +274,24 @@ _OPEN_ALERTS = text(
            format(CASE n.kind WHEN 'geofence_entry' THEN '%s entered %s' ELSE '%s left %s' END, v.name, g.name),
            jsonb_build_object('geofence_id', g.id, 'geofence', g.name, 'time', n.opened_at),
            g.alert_recipients, n.opened_at, n.resolved_at
-    FROM jsonb_to_recordset(:alerts) AS n
+    FROM jsonb_to_recordset(CAST(:alerts AS jsonb)) AS n
         (kind text, vehicle_id uuid, geofence_id uuid, subject text, opened_at timestamptz, resolved_at timestamptz)
     JOIN vehicles v ON v.id = n.vehicle_id JOIN geofences g ON g.id = n.geofence_id
     ORDER BY n.subject, n.opened_at, n.kind
     ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
     """
-).bindparams(bindparam("alerts", type_=JSONB))
+)
 
 
 def resolve_alerts(connection: Connection, alerts: Iterable[tuple[str, str, datetime]]) -> None:
     """Resolve what is open of a kind and subject, at an instant."""
-    listed = [{"kind": kind, "subject": subject, "at": at.isoformat()} for kind, subject, at in alerts]
-    connection.execute(_RESOLVE_ALERTS, {"alerts": listed})
+    listed = [{"kind": kind, "subject": subject, "at": at} for kind, subject, at in alerts]
+    connection.execute(_RESOLVE_ALERTS, {"alerts": _json(listed)})
 
 
 def add_alerts(connection: Connection, alerts: Iterable[FenceAlert]) -> None:
     """Write alerts; where one of a kind and subject is open already, it stays the one."""
-    listed = [
-        {
-            "kind": alert.kind,
-            "vehicle_id": str(alert.vehicle_id),
-            "geofence_id": str(alert.geofence_id),
-            "subject": alert.subject,
-            "opened_at": alert.opened_at.isoformat(),
-            "resolved_at": _iso(alert.resolved_at),
-        }
-        for alert in alerts
-    ]
-    connection.execute(_OPEN_ALERTS, {"alerts": listed})
+    connection.execute(_OPEN_ALERTS, {"alerts": _json(list(alerts))})
 
 
 # Of each vehicle the oldest first, by its own key: whoever has much to catch up keeps nobody waiting.

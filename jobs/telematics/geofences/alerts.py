@@ -1,9 +1,9 @@
 """Alerts of crossings: an entry's is open while the vehicle is inside, an exit's until it comes back."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from db.queries import geofences as queries
@@ -24,15 +24,16 @@ def announce(connection: Connection, index: FenceIndex, events: Sequence[Event],
     for event in sorted(events, key=lambda event: event.time):
         if event.kind not in _OPPOSITE:
             continue
-        alert = FenceAlert(f"geofence_{event.kind}", event.vehicle_id, event.geofence_id, event.time, None)
-        ended = (f"geofence_{_OPPOSITE[event.kind]}", alert.subject)
+        subject = f"geofence:{event.geofence_id}:vehicle:{event.vehicle_id}"
+        alert = FenceAlert(f"geofence_{event.kind}", subject, event.vehicle_id, event.geofence_id, event.time, None)
+        ended = (f"geofence_{_OPPOSITE[event.kind]}", subject)
         resolved.setdefault(ended, event.time)
         if (number := open_here.pop(ended, None)) is not None:
-            written[number] = replace(written[number], resolved_at=event.time)
+            written[number] = structs.replace(written[number], resolved_at=event.time)
         fence = index.fences[index.places[event.geofence_id]]
         wanted = fence.alert_on_entry if event.kind == "entry" else fence.alert_on_exit
         if wanted and event.time >= now - ANNOUNCED_FOR:
-            open_here[alert.kind, alert.subject] = len(written)
+            open_here[alert.kind, subject] = len(written)
             written.append(alert)
     if resolved:
         queries.resolve_alerts(connection, [(kind, subject, at) for (kind, subject), at in resolved.items()])

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from db.queries import geofences as queries
-from db.queries.geofences import Event, PresenceRow
+from db.queries.geofences import Event, Fence, PresenceRow
 from db.timeseries.staging import micros
 from jobs.outcomes import Counts
 from jobs.telematics.geofences import alerts
@@ -44,29 +44,28 @@ def cross(connection: Connection, tenant_id: UUID, located: Located, now: dateti
     located are asked again.
     """
     fixes, index, runs = located.fixes, located.index, located.runs
-    watermarks = queries.lock_watermarks(connection, fixes.vehicles)
+    ends = fixes.starts[1:]
+    newest = [instant(time_us) for time_us in fixes.times_us[ends - 1].tolist()]
+    watermarks = queries.advance_watermarks(connection, dict(zip(fixes.vehicles, newest, strict=True)))
     if watermarks[0].version != index.version:
         index = load_index(connection, tenant_id)
         runs = index.runs(fixes)
     begins = _begins(fixes, {mark.vehicle_id: mark.fences_at for mark in watermarks})
-    ends = fixes.starts[1:]
     moved = [number for number in range(len(fixes.vehicles)) if begins[number] < ends[number]]
     if not moved:
         return {}
     known = queries.read_presence(connection, [fixes.vehicles[number] for number in moved])
     outcome = _follow_all(index, fixes, runs, begins, known)
-    counts = _write(connection, outcome, now)
-    newest = {fixes.vehicles[number]: instant(fixes.times_us[ends[number] - 1]) for number in moved}
-    queries.move_watermarks(connection, newest)
-    return counts
+    return _write(connection, outcome, now)
 
 
 def _begins(fixes: Fixes, fences_at: dict[UUID, datetime | None]) -> list[int]:
     """Return the first fix of each vehicle that is newer than its watermark."""
-    begins = [int(start) for start in fixes.starts[:-1]]
+    begins: list[int] = fixes.starts[:-1].tolist()
+    oldest_us = fixes.times_us[fixes.starts[:-1]].tolist()
     for number, vehicle_id in enumerate(fixes.vehicles):
         at = fences_at.get(vehicle_id)
-        if at is not None:
+        if at is not None and oldest_us[number] <= micros(at):
             own = fixes.times_us[begins[number] : fixes.starts[number + 1]]
             begins[number] += int(np.searchsorted(own, micros(at), side="right"))
     return begins
@@ -94,12 +93,15 @@ def _follow_all(
             outcome.dropped.append((each.vehicle_id, each.geofence_id))
         else:
             presences[numbers[each.vehicle_id], place] = each
+    ends: list[int] = fixes.starts[1:].tolist()
     for pair, pieces in _pairs(runs, begins, presences):
-        row = presences.get(pair)
+        row, fence = presences.get(pair), index.fences[pair[1]]
+        begin, end = begins[pair[0]], ends[pair[0]]
+        if row is not None and _is_settled(row, fence) and pieces == [(begin, end, INSIDE)]:
+            continue  # inside before, inside throughout: what most vehicles at a fence are
         before = OUT if row is None else _presence(row)
-        whole = _fill(pieces, begins[pair[0]], int(fixes.starts[pair[0] + 1]))
-        after, crossings = follow(index.fences[pair[1]], before, whole, fixes)
-        vehicle_id, fence_id = fixes.vehicles[pair[0]], index.fences[pair[1]].id
+        after, crossings = follow(fence, before, _fill(pieces, begin, end), fixes)
+        vehicle_id, fence_id = fixes.vehicles[pair[0]], fence.id
         outcome.events.extend(_event(vehicle_id, fence_id, crossing) for crossing in crossings)
         if after == before:
             continue
@@ -109,6 +111,12 @@ def _follow_all(
         else:
             outcome.kept.append(_row(vehicle_id, fence_id, after))
     return outcome
+
+
+def _is_settled(row: PresenceRow, fence: Fence) -> bool:
+    """Tell whether another fix inside changes nothing."""
+    is_inside = row.entered_at is not None and row.pending_at is None
+    return is_inside and (fence.dwell_s is None or row.dwelled_at is not None)
 
 
 def _pairs(
