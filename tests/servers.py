@@ -183,12 +183,11 @@ class SystemPostgres:
         if placement.account is not None:
             os.chown(cluster, *placement.account)
             os.chown(password_file, *placement.account)
-        bound = {"account": placement.account, "prefix": placement.prefix}
         programs = self._install / "bin"
         options = ["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", f"--pwfile={password_file}", "--no-sync"]
         initdb = [str(programs / "initdb"), "-D", str(cluster), "-U", SUPERUSER, *options]
         subprocess.run(
-            bound_argv(initdb, death_signal=SIGKILL, **bound),
+            bound_argv(initdb, death_signal=SIGKILL, account=placement.account, prefix=placement.prefix),
             check=True,
             cwd=self._directory,
             env=server_environment(),
@@ -196,7 +195,12 @@ class SystemPostgres:
         )
         settings = {**SETTINGS, **FAST_AND_FORGETFUL, "listen_addresses": HOST, "port": str(self.port)}
         given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        server = bound_argv([str(programs / "postgres"), "-D", str(cluster), *given], death_signal=SIGINT, **bound)
+        server = bound_argv(
+            [str(programs / "postgres"), "-D", str(cluster), *given],
+            death_signal=SIGINT,
+            account=placement.account,
+            prefix=placement.prefix,
+        )
         log = self._directory / "postgres.log"
         self._process = spawn(server, cwd=self._directory, env=server_environment(), log=log)
         deadline = time.monotonic() + START_S

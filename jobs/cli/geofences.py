@@ -104,7 +104,7 @@ def _content(file: Path) -> bytes:
     from jobs.telematics.geofences.geojson import MOST_BYTES
 
     if str(file) == "-":
-        return getattr(sys.stdin, "buffer", sys.stdin).read(MOST_BYTES + 1)  # type: ignore[no-any-return]
+        return sys.stdin.buffer.read(MOST_BYTES + 1)
     with file.open("rb") as content:
         return content.read(MOST_BYTES + 1)
 

@@ -8,8 +8,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, run_process, settings_of
 from tests.factories import make_tenant
+from tests.servers import Database
 from tests.telematics.geofences.places import square
 from tests.telematics.geofences.shared_data import neighbourhoods
 
@@ -203,9 +204,12 @@ def test_what_is_exported_can_be_imported_and_is_the_same(
     assert "3 unchanged" in cli("geofences", "import", tmp_path / "out.geojson", "--tenant", "acme").out
 
 
-def test_a_feature_alone_and_standard_input_are_taken_too(cli: Cli, admin: psycopg.Connection, tenant_id: UUID) -> None:
+def test_a_feature_alone_and_standard_input_are_taken_too(
+    database: Database, redis_url: str, admin: psycopg.Connection, tenant_id: UUID, tmp_path: Path
+) -> None:
     alone = json.dumps({"type": "Feature", "geometry": BOX, "properties": {"title": "Yard"}})
-    answer = cli("geofences", "import", "-", "--tenant", "acme", "--name-property", "title", stdin=alone)
+    arguments = ("geofences", "import", "-", "--tenant", "acme", "--name-property", "title")
+    answer = run_process(tmp_path, settings_of(database, redis_url), *arguments, stdin=alone)
     assert answer.status == 0, answer.err
     assert rows(admin) == [("Yard",)]
 

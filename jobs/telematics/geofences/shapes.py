@@ -187,7 +187,7 @@ def _short(number: float) -> str:
 
 def _complaint(polygon: Polygon) -> str:
     """Say in words what GEOS finds wrong, and where."""
-    said, _, place = shapely.is_valid_reason(polygon).partition("[")
+    said, _, place = str(shapely.is_valid_reason(polygon)).partition("[")
     words = {
         "Self-intersection": "crosses or touches itself",
         "Ring Self-intersection": "crosses or touches itself",

@@ -28,7 +28,7 @@ def square(west: float, south: float, east: float, north: float) -> list[list[fl
     return [[west, south], [east, south], [east, north], [west, north], [west, south]]
 
 
-def polygon(*rings: list[list[float]], **options: Any) -> dict[str, Any]:
+def polygon(*rings: Sequence[Sequence[float]], **options: Any) -> dict[str, Any]:
     """Return a fence of one polygon."""
     return {"kind": "polygon", "boundary": {"type": "Polygon", "coordinates": list(rings)}, **options}
 

@@ -47,7 +47,7 @@ def fences() -> list[dict[str, Any]]:
     """Every neighbourhood that is a valid polygon, as it is and with each option, and circles around stops."""
     boundaries = [boundary for boundary in neighbourhoods().values() if _is_shape(boundary)]
     plain = [{"kind": "polygon", "boundary": boundary} for boundary in boundaries]
-    options = [{"confirm_fixes": 2}, {"dwell_s": 300}, {"exit_distance_m": 150.0}]
+    options: list[dict[str, Any]] = [{"confirm_fixes": 2}, {"dwell_s": 300}, {"exit_distance_m": 150.0}]
     others = [{**fence, **options[number % 3]} for number, fence in enumerate(plain)]
     stops = [fix for track in buses().values() for fix in moved(track)[::25]]
     circles = [circle(stop[2], stop[1], 120.0 + number) for number, stop in enumerate(stops)]
