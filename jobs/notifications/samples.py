@@ -13,7 +13,7 @@ _SERVICE: dict[str, Any] = {
     "vehicle_name": "Van 12",
     "work_order_id": str(_ID),
     "work_order_number": "WO-2026-00042",
-    "reason": "15,020 of 15,000 km",
+    "reason": "Oil change: 15,020 of 15,000 km; due on 2026-11-24",
     "due_on": "2026-11-20",
     "predicted_on": "2026-11-24",
     "vendor_name": "Garage Lindner",

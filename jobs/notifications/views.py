@@ -215,10 +215,43 @@ def _geofence(telling: Telling) -> View:
     )
 
 
+# The check of what is due writes its reasons in these words (`db/queries/maintenance.py`).
+_USED = re.compile(
+    r"(\d[\d,]{0,14}) of (\d[\d,]{0,14}) (km|mi|engine hours)(?:, forecast: the last reading is (\d{1,5}) days old)?"
+)
+_DUE = re.compile(r"due (since|on) (\d{4}-\d{2}-\d{2})")
+
+
+def _reason(telling: Telling, service: str) -> str | None:
+    """Return why a service is due, in the reader's words where we know what it says; else as it was written."""
+    reason = telling.text("reason")
+    if reason is None:
+        return None
+    parts = reason.removeprefix(f"{service}: ").split("; ")
+    return clip("; ".join(_reason_part(telling.words, part) for part in parts), _LONGEST_TEXT)
+
+
+def _reason_part(words: Words, part: str) -> str:
+    if part == "due today":
+        return words.t("word.due_today")
+    if found := _DUE.fullmatch(part):
+        try:
+            day = words.date(date.fromisoformat(found[2]))
+        except ValueError:
+            return part
+        return words.t("word.due_since" if found[1] == "since" else "word.due_by", day=day)
+    if found := _USED.fullmatch(part):
+        used, whole = (float(each.replace(",", "")) for each in found.group(1, 2))
+        said = words.t("word.of", part=words.number(used), whole=words.in_unit(whole, found[3]))
+        return f"{said} ({words.t('word.forecast', days=found[4])})" if found[4] else said
+    return part
+
+
 def _maintenance(telling: Telling) -> View:
     t, kind = telling.words.t, telling.of.kind
     service = telling.text("schedule_name", longest=_LONGEST_NAME) or t("word.some_service")
     number = telling.text("work_order_number", longest=40)
+    reason = _reason(telling, service)
     steps = telling.details.get("checklist")
     named = [each.get("name") if isinstance(each, dict) else each for each in steps] if isinstance(steps, list) else []
     return telling.view(
@@ -226,12 +259,12 @@ def _maintenance(telling: Telling) -> View:
         t(f"{kind}.lead"),
         ("vehicle", telling.vehicle),
         ("service", service),
-        ("reason", telling.text("reason")),
+        ("reason", reason),
         ("due_on", telling.day("due_on")),
         ("predicted_on", telling.day("predicted_on")),
         ("work_order", number),
         ("vendor", telling.text("vendor_name", "vendor", longest=_LONGEST_NAME)),
-        brief=telling.text("reason") or telling.day("due_on") or "",
+        brief=reason or telling.day("due_on") or "",
         steps=[clip(each) for each in named[:_MOST_STEPS] if each],
         work_order_id=telling.text("work_order_id", longest=40),
         work_order_number=number,

@@ -18,6 +18,7 @@ _FILES = Path(__file__).parent / "locales"
 FALLBACK = "en"
 LANGUAGES = tuple(sorted(path.stem for path in _FILES.glob("*.toml")))
 _KM_PER_MILE = 1.609344
+_UNITS = {"km": "length-kilometer", "mi": "length-mile"}
 _MILES_IN = ("US", "GB", "LR", "MM")
 _LONGEST_NAME = 32
 
@@ -100,6 +101,16 @@ class Words:
     def percent(self, value: float) -> str:
         """Return percent of 100."""
         return format_percent(round(value) / 100, locale=self.locale)
+
+    def date(self, on: date) -> str:
+        """Return a date, short: `20.11.2026`."""
+        return format_date(on, "medium", self.locale)
+
+    def in_unit(self, value: float, unit: str) -> str:
+        """Return a whole number of `km`, `mi` or `engine hours`."""
+        if unit not in _UNITS:
+            return self.t("word.engine_hours", value=format_decimal(round(value), locale=self.locale))
+        return format_unit(round(value), _UNITS[unit], length="short", locale=self.locale)
 
     def distance(self, km: float) -> str:
         """Return a distance in whole kilometres, or in whole miles."""

@@ -238,6 +238,30 @@ def test_distances_are_in_the_tenants_units_else_in_the_countrys(locale: str, un
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "locale", "said"),
+    [
+        ("Oil change: 15,020 of 15,000 km", "de", "15.020 von 15.000 km"),
+        ("Oil change: 9,020 of 9,000 mi; due today", "en_US", "9,020 of 9,000 mi; due today"),
+        (
+            "Oil change: 510 of 500 engine hours, forecast: the last reading is 5 days old",
+            "fr",
+            "510 sur 500 heures moteur (prévision : le dernier relevé a 5 jours)",
+        ),
+        ("Oil change: due since 2026-11-02", "es", "vencido desde el 2 nov 2026"),
+        ("Oil change: due since 2026-99-02", "es", "due since 2026-99-02"),
+        ("the brakes squeak; badly", "de", "the brakes squeak; badly"),
+        (",,, of , km", "de", ",,, of , km"),
+        ("1,000 of 5 furlongs", "de", "1,000 of 5 furlongs"),
+    ],
+)
+def test_why_a_service_is_due_is_said_in_the_readers_words(reason: str, locale: str, said: str) -> None:
+    notice = sample("maintenance_due", locale)
+    values = {name: getattr(notice, name) for name in Notice.__slots__}
+    values["details"] = (notice.details or {}) | {"reason": reason}
+    assert said in write(Notice(**values), None, None, None).text.replace("\xa0", " ")
+
+
 BERLIN, APIA, LORD_HOWE = ZoneInfo("Europe/Berlin"), ZoneInfo("Pacific/Apia"), ZoneInfo("Australia/Lord_Howe")
 
 
