@@ -45,19 +45,15 @@ class Schedule:
 
     def __init__(self, cursor: str | None) -> None:
         """Raises: CursorRefused where it is none of ours."""
-        written = _Written()
-        if cursor is not None:
-            try:
-                written = _decode(cursor.encode())
-                self.due = dict(zip(map(unpack_id, written.i), (written.t + d for d in written.d), strict=True))
-                self.found = [unpack_id(each) for each in written.f]
-            except (msgspec.DecodeError, ValueError, UnicodeEncodeError, RecursionError) as error:
-                raise CursorRefused(f"not a schedule: {type(error).__name__}") from None
-        else:
-            self.due, self.found = {}, []
+        try:
+            written = _Written() if cursor is None else _decode(cursor.encode())
+            self.due = dict(zip(map(unpack_id, written.i), (written.t + d for d in written.d), strict=True))
+            self.found = [unpack_id(each) for each in written.f]
+            self.never = {unpack_id(name): bits for name, bits in written.n.items()}
+        except (msgspec.DecodeError, ValueError, UnicodeEncodeError, RecursionError) as error:
+            raise CursorRefused(f"not a schedule: {type(error).__name__}") from None
         self.listed_s = written.t
         self.month = written.m
-        self.never = {unpack_id(name): bits for name, bits in written.n.items()}
         self.page = written.p
         self.going_on: tuple[str, dict[str, str]] | None = (written.s, written.q) if written.s and written.q else None
 

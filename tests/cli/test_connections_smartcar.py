@@ -1,6 +1,10 @@
 """Accounts whose credentials are more than a token: given in a file, exchanged, checked, and renewed by hand."""
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +21,8 @@ from integrations.simulator.smartcar_fleet import SmartcarAccount
 from tests.cli.conftest import Answer, Cli
 from tests.factories import ENCRYPTION_KEY, make_tenant
 
+# What asks without an echo asks the controlling terminal, which a new session has yet to take.
+AT_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from jobs.cli.main import main; main()"
 ACCOUNT = SmartcarAccount(client_secret="hunter2", vehicles=3)
 
 
@@ -80,6 +86,41 @@ def test_the_credentials_may_come_from_standard_input(
     answer = cli("connections", "add", *required, "--credentials-file", "-", stdin=json.dumps(consent()))
 
     assert answer.status == 0
+    assert stored(admin, tenant_id)["client_id"] == ACCOUNT.client_id
+
+
+def test_at_a_terminal_each_credential_is_asked_for_and_no_secret_is_echoed(
+    cli: Cli, admin: psycopg.Connection, tenant_id: UUID, simulator: SmartcarThread
+) -> None:
+    required = ("--tenant", "acme", "--provider", "smartcar", "--name", "main", "--base-url", simulator.url)
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_A_TERMINAL, "connections", "add", *required],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    os.close(theirs)
+    said = ""
+    for prompt, typed in (
+        ("Client id", "client_id"),
+        ("Client secret", "client_secret"),
+        ("Redirect uri", "redirect_uri"),
+        ("Code", "code"),
+    ):
+        while f"{prompt}: " not in said:
+            said += os.read(ours, 4096).decode()
+        os.write(ours, f"{consent()[typed]}\n".encode())
+    with contextlib.suppress(OSError):
+        while more := os.read(ours, 4096):
+            said += more.decode()
+    os.close(ours)
+
+    assert process.wait(20) == 0, said
+    assert consent()["redirect_uri"] in said
+    assert ACCOUNT.client_secret not in said and ACCOUNT.code not in said
     assert stored(admin, tenant_id)["client_id"] == ACCOUNT.client_id
 
 

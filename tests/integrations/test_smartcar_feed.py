@@ -310,7 +310,9 @@ class TestSchedule:
     def test_the_next_month_begins_at_midnight_utc(self, now: datetime, begins: datetime) -> None:
         assert next_month(now) == int(begins.timestamp())
 
-    @pytest.mark.parametrize("cursor", ["", "x", "[]", '{"i":["a"],"d":[]}', '{"t":"soon"}', "\ud800", '{"i":["!"]}'])
+    @pytest.mark.parametrize(
+        "cursor", ["", "x", "[]", '{"i":["a"],"d":[]}', '{"t":"soon"}', "\ud800", '{"i":["!"]}', '{"n":{"abc":1}}']
+    )
     def test_a_cursor_that_is_none_of_ours_is_begun_anew(self, smartcar: Smartcar, cursor: str) -> None:
         with pytest.raises(CursorRefused):
             smartcar.read_feed("vehicles", cursor)

@@ -90,6 +90,25 @@ def test_the_new_pair_is_stored_encrypted_with_its_end_before_it_is_used(owner: 
     assert timedelta(days=59, hours=23) < ends_in <= timedelta(days=60)
 
 
+def test_no_transaction_spans_the_providers_answer(owner: Owner) -> None:
+    """While the provider answers, the lease is committed and no session of ours holds anything."""
+    seen: list[tuple[int, bool]] = []
+    open_ones = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL"
+
+    def look() -> None:
+        with psycopg.connect(owner.platform.urls.admin_url) as admin:
+            others = admin.execute(f"{open_ones} AND pid <> pg_backend_pid()".encode()).fetchone()
+            claimed = admin.execute("SELECT renewal_claim IS NOT NULL FROM connections").fetchone()
+            assert others is not None and claimed is not None
+            seen.append((others[0], claimed[0]))
+
+    owner.simulator.simulator.on_token = look
+
+    renew(owner)
+
+    assert seen == [(0, True)]
+
+
 def test_workers_at_once_ask_once_and_all_have_the_pair(owner: Owner) -> None:
     owner.simulator.simulator.token_delay_s = 0.4
 
