@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from integrations.bounds import BROKEN, Limits, UnbelievableError
 from integrations.errors import BadRequest, CursorRefused
 from integrations.http import Answer, HttpSession, Judge
-from integrations.samsara.bounds import BROKEN, Limits, UnbelievableError
 from integrations.samsara.decode import Decoded, decode_page
 from integrations.samsara.devices import decode_devices
 from integrations.samsara.paging import checked, loop, unreadable

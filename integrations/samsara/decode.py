@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from integrations.samsara.bounds import NULL_ISLAND_DEG, Limits, UnbelievableError, is_null_island
+from integrations.bounds import NULL_ISLAND_DEG, Limits, UnbelievableError, is_null_island
 from integrations.samsara.health import Health, read_health
 from integrations.samsara.wire import FeedPage, FeedVehicle, Gps, Pagination, SnapshotPage
 from integrations.telematics import Reading, Rejected

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from integrations.samsara.aside import rejected
-from integrations.samsara.bounds import BROKEN
+from integrations.aside import rejected
+from integrations.bounds import BROKEN
 from integrations.samsara.salvage import open_envelope
 from integrations.samsara.wire import Pagination
 from integrations.telematics import Device, Rejected

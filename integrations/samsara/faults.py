@@ -11,8 +11,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from integrations.samsara.aside import Members, rejected
-from integrations.samsara.bounds import BROKEN, Limits
+from integrations.aside import Members, rejected
+from integrations.bounds import BROKEN, Limits
 from integrations.samsara.wire import Instant
 from integrations.telematics import FaultCode, FaultReport, Rejected
 

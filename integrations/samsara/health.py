@@ -7,7 +7,7 @@ Source: VehicleStatsEvChargingStatus, developers.samsara.com/reference/getvehicl
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from integrations.samsara.bounds import Limits, UnbelievableError
+from integrations.bounds import Limits, UnbelievableError
 from integrations.samsara.faults import decode_faults
 from integrations.samsara.wire import FeedVehicle
 from integrations.telematics import EvReading, FaultReport, Rejected

@@ -2,9 +2,9 @@
 
 import msgspec
 
+from integrations.aside import rejected
 from integrations.errors import TransientError
 from integrations.http import Answer, shape
-from integrations.samsara.aside import rejected
 from integrations.samsara.wire import Pagination
 from integrations.telematics import Rejected
 

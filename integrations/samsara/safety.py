@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from integrations.samsara.aside import Members, rejected
-from integrations.samsara.bounds import BROKEN, Limits
+from integrations.aside import Members, rejected
+from integrations.bounds import BROKEN, Limits
 from integrations.samsara.faults import CRITICAL, HIGH, LOW, MEDIUM, SEVERITIES
 from integrations.samsara.wire import Instant, Latitude, Longitude
 from integrations.telematics import Rejected, SafetyEvent

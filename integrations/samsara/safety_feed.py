@@ -12,10 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from integrations.aside import rejected
+from integrations.bounds import BROKEN, Limits
 from integrations.errors import BadRequest, CursorRefused, PermanentError
 from integrations.http import Answer, Judge, Refusal
-from integrations.samsara.aside import rejected
-from integrations.samsara.bounds import BROKEN, Limits
 from integrations.samsara.paging import checked, loop, unreadable
 from integrations.samsara.safety import decode_event
 from integrations.samsara.salvage import open_envelope

@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from integrations.samsara.aside import decoder, reason_of, rejected
-from integrations.samsara.bounds import BROKEN, Limits, UnbelievableError, is_null_island
+from integrations.aside import decoder, reason_of, rejected
+from integrations.bounds import BROKEN, Limits, UnbelievableError, is_null_island
 from integrations.samsara.decode import Decoded, decoded, map_vehicles
 from integrations.samsara.health import ev_readings
 from integrations.samsara.wire import DeviceId, Envelope, FeedVehicle, SnapshotVehicle

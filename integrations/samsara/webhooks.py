@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from integrations.samsara.aside import Members, rejected
-from integrations.samsara.bounds import BROKEN, Limits
+from integrations.aside import Members, rejected
+from integrations.bounds import BROKEN, Limits
 from integrations.samsara.faults import MEDIUM, MOST, MOST_FMI, MOST_SPN, j1939_code, lamp_severity
 from integrations.samsara.wire import Instant
 from integrations.telematics import FaultCode, FaultReport, Page, Rejected

@@ -6,10 +6,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from integrations.aside import rejected
+from integrations.bounds import BROKEN, Limits, UnbelievableError
 from integrations.errors import TransientError
 from integrations.http import Answer, BodyTooLarge, HttpSession, shape
-from integrations.samsara.aside import rejected
-from integrations.samsara.bounds import BROKEN, Limits, UnbelievableError
 from integrations.telematics import DevicePage, Page
 from integrations.traccar.cursor import Cursor, read_cursor, write_cursor
 from integrations.traccar.decode import Decoded, decode_positions

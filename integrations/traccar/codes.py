@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from integrations.samsara.aside import rejected
+from integrations.aside import rejected
 from integrations.telematics import FaultCode, FaultReport, Rejected
 
 _OBD = re.compile(r"[PCBU][0-9A-F]{4}(-[0-9A-F]{2})?")

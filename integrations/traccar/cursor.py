@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from integrations.bounds import BROKEN
 from integrations.errors import CursorRefused
-from integrations.samsara.bounds import BROKEN
 
 _VERSION = 1
 _LONGEST_TEXT = 1024 * 1024

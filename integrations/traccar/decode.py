@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import msgspec
 
-from integrations.samsara.bounds import NULL_ISLAND_DEG, Limits, UnbelievableError, is_null_island
+from integrations.bounds import NULL_ISLAND_DEG, Limits, UnbelievableError, is_null_island
 from integrations.telematics import FaultReport, Reading, Rejected, SafetyEvent
 from integrations.traccar.alarms import read_alarms
 from integrations.traccar.codes import read_codes
@@ -46,7 +46,7 @@ def decode_positions(body: bytes, devices: Collection[int], limits: Limits, opti
     """Return what a page of positions says, oldest first per device.
 
     Raises:
-        UnbelievableError, or one of `samsara.bounds.BROKEN`: something in the page is bad.
+        UnbelievableError, or one of `bounds.BROKEN`: something in the page is bad.
     """
     return map_positions(_decode(body), devices, limits, options)
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from integrations.aside import rejected
+from integrations.bounds import BROKEN
 from integrations.errors import PermanentError
-from integrations.samsara.aside import rejected
-from integrations.samsara.bounds import BROKEN
 from integrations.telematics import Device, Rejected
 from integrations.traccar import wire
 
@@ -36,7 +36,7 @@ def chosen_groups(body: bytes, wanted: Collection[int]) -> frozenset[int]:
     """Return groups and all groups within them.
 
     Raises:
-        PermanentError: one of them is not the account's. One of `samsara.bounds.BROKEN`: no list of groups.
+        PermanentError: one of them is not the account's. One of `bounds.BROKEN`: no list of groups.
     """
     parents = {group.id: group.group_id for group in _decode_groups(body)}
     foreign = sorted(set(wanted) - parents.keys())
@@ -52,7 +52,7 @@ def list_ids(body: bytes, groups: frozenset[int] | None) -> Listed:
     """Return the account's devices; None of groups chooses all. One that cannot be read is left out.
 
     Raises:
-        One of `samsara.bounds.BROKEN`: no list of devices.
+        One of `bounds.BROKEN`: no list of devices.
     """
     devices = [device for raw in _decode_list(body) if (device := _planned(bytes(raw)))]
     chosen = {device.id: device.last_update for device in devices if groups is None or device.group_id in groups}
@@ -66,7 +66,7 @@ def decode_devices(body: bytes, groups: frozenset[int] | None) -> tuple[list[Dev
     attributes `vin`, `licensePlate`, `make` and `year` that people give to a device.
 
     Raises:
-        One of `samsara.bounds.BROKEN`: no list of devices.
+        One of `bounds.BROKEN`: no list of devices.
     """
     devices: list[Device] = []
     aside: list[Rejected] = []

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from integrations.samsara.aside import decoder, rejected
-from integrations.samsara.bounds import BROKEN, Limits
+from integrations.aside import decoder, rejected
+from integrations.bounds import BROKEN, Limits
 from integrations.telematics import Rejected
 from integrations.traccar.decode import Decoded, doubt, map_positions
 from integrations.traccar.options import Options
@@ -42,7 +42,7 @@ def salvage_positions(body: bytes, devices: Collection[int], limits: Limits, opt
     A position of a device that is not one of `devices` is another account's: it is kept aside, and nothing else.
 
     Raises:
-        One of `samsara.bounds.BROKEN`: not even the outline of a page can be made out.
+        One of `bounds.BROKEN`: not even the outline of a page can be made out.
     """
     aside: list[Rejected] = []
     good: list[Position] = []

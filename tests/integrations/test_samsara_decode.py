@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.samsara.bounds import BROKEN, Limits, UnbelievableError
+from integrations.bounds import BROKEN, Limits, UnbelievableError
 from integrations.samsara.decode import Decoded, decode_page
 from integrations.samsara.salvage import salvage_page
 from integrations.telematics import Reading

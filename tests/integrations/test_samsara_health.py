@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from integrations.bounds import BROKEN, Limits, UnbelievableError
 from integrations.errors import CursorRefused
 from integrations.http import HttpSession
 from integrations.samsara import Samsara
-from integrations.samsara.bounds import BROKEN, Limits, UnbelievableError
 from integrations.samsara.decode import Decoded, decode_page
 from integrations.samsara.faults import MOST_CODES
 from integrations.samsara.salvage import salvage_page

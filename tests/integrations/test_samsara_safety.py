@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from integrations.bounds import Limits
 from integrations.errors import CredentialsRejected, CursorRefused, PermanentError, TransientError
 from integrations.http import HttpSession
 from integrations.samsara import Samsara
-from integrations.samsara.bounds import Limits
 from integrations.samsara.safety import decode_event, snake_case
 from integrations.samsara.safety_feed import FIRST_SIGHT, OVERLAP, Place
 from integrations.simulator import Account, Scripted, SimulatorThread, expected_safety_events

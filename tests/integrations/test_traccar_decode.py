@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from integrations.samsara.bounds import Limits, UnbelievableError
+from integrations.bounds import Limits, UnbelievableError
 from integrations.telematics import FaultCode, Reading
 from integrations.traccar.decode import Decoded, decode_positions
 from integrations.traccar.options import Options

@@ -1,4 +1,4 @@
-"""Setting one bad record of Samsara's aside, with a constant word that says what is wrong with it."""
+"""Setting one bad record aside, with a constant word that says what is wrong with it."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from integrations.samsara.bounds import BROKEN
+from integrations.bounds import BROKEN
 from integrations.telematics import Rejected
 
 _PAYLOAD_BYTES = 4096
