@@ -140,10 +140,11 @@ _ORDERS = f"""
     ),
     opened AS (
         INSERT INTO work_orders (tenant_id, number, vehicle_id, schedule_id, due_cycle, type, priority, title,
-                                 description, facility_id, vendor_id, due_on, odometer_km, engine_hours)
+                                 description, facility_id, vendor_id, due_on, odometer_km, engine_hours,
+                                 created_at)
         SELECT app_tenant_id(), n.before + j.place, j.vehicle_id, j.schedule_id, j.cycle, 'preventive', {_PRIORITY},
                j.schedule_name, left(concat_ws(E'\\n\\n', j.reason, j.description), 10000), j.facility_id, j.vendor_id,
-               j.predicted_on, j.read_km, j.read_hours
+               j.predicted_on, j.read_km, j.read_hours, :now
         FROM missing j CROSS JOIN numbers n
         RETURNING id, reference, schedule_id, vehicle_id
     ),

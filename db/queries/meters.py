@@ -28,7 +28,7 @@ def _days(earlier: str, later: str) -> str:
 
 
 # Why a reading cannot be, beside the accepted ones before and after it; NULL where it can.
-_PROBLEM = f"""
+PROBLEM = f"""
     CASE WHEN r.value < b.value - {_NOISE}
              THEN format('runs backwards: %s after %s', round(CAST(r.value AS numeric), 1),
                          round(CAST(b.value AS numeric), 1))
@@ -40,7 +40,7 @@ _PROBLEM = f"""
                          round(CAST(a.value AS numeric), 1))
     END
 """
-_NEIGHBOURS = """
+NEIGHBOURS = """
     LEFT JOIN LATERAL (
         SELECT value, read_at FROM meter_readings
         WHERE vehicle_id = r.vehicle_id AND meter = r.meter AND read_at <= r.read_at AND state = 'accepted'
@@ -55,7 +55,7 @@ _NEIGHBOURS = """
 
 # The use a day is that of the 30 days before the newest reading: a vehicle that fell silent keeps the one it had. Where
 # nothing was known there is nothing to look up; a first check of a large fleet would search rows of its own making.
-_NOTED = f"""
+NOTED = f"""
     noted AS (
         INSERT INTO vehicle_meters AS m (tenant_id, vehicle_id, meter, value, read_at, per_day)
         SELECT app_tenant_id(), n.vehicle_id, n.meter, n.value, n.read_at,
@@ -92,7 +92,7 @@ _TAKE = text(
         ) AS r (vehicle_id, meter, value, read_at)
         LEFT JOIN vehicle_meters b ON b.vehicle_id = r.vehicle_id AND b.meter = r.meter
         CROSS JOIN (SELECT CAST(NULL AS double precision) AS value) a
-        CROSS JOIN LATERAL (SELECT {_PROBLEM} AS problem) j
+        CROSS JOIN LATERAL (SELECT {PROBLEM} AS problem) j
         WHERE p.tenant_id = (SELECT app_tenant_id()) AND r.value BETWEEN 0 AND 10000000
           AND r.read_at <= CAST(:now AS timestamptz) + interval '1 hour'
           AND (b.vehicle_id IS NULL OR b.read_at < r.read_at)
@@ -101,7 +101,7 @@ _TAKE = text(
         RETURNING vehicle_id, meter, value, read_at, state
     ),
     believed AS (SELECT * FROM taken WHERE state = 'accepted'),
-    {_NOTED}
+    {NOTED}
     {_COUNTS} FROM taken
     """
 )
@@ -116,14 +116,14 @@ _JUDGE = text(
             SELECT DISTINCT ON (vehicle_id, meter) * FROM meter_readings
             WHERE tenant_id = (SELECT app_tenant_id()) AND state = 'reported' ORDER BY vehicle_id, meter, read_at
         ) r
-        {_NEIGHBOURS}
+        {NEIGHBOURS}
         CROSS JOIN LATERAL (SELECT CASE WHEN r.read_at > CAST(:now AS timestamptz) + interval '1 hour'
-                                        THEN 'read in the future' ELSE {_PROBLEM} END AS problem) j
+                                        THEN 'read in the future' ELSE {PROBLEM} END AS problem) j
         WHERE w.id = r.id AND w.state = 'reported'
         RETURNING w.vehicle_id, w.meter, w.value, w.read_at, w.state
     ),
     believed AS (SELECT * FROM judged WHERE state = 'accepted'),
-    {_NOTED}
+    {NOTED}
     {_COUNTS} FROM judged
     """
 )
@@ -218,7 +218,7 @@ _NOTE = text(
         SELECT vehicle_id, meter, value, read_at FROM meter_readings
         WHERE vehicle_id = :vehicle_id AND meter = :meter AND state = 'accepted' ORDER BY read_at DESC LIMIT 1
     ),
-    {_NOTED}
+    {NOTED}
     SELECT count(*) FROM believed
     """
 )

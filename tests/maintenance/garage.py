@@ -15,7 +15,7 @@ from db.queries.maintenance_triggers import expand_schedules
 from db.queries.meters import take_readings
 from tests.inprocess import Platform
 
-MORNING = datetime(2026, 3, 2, 6, tzinfo=UTC)
+MORNING = datetime(2023, 3, 2, 6, tzinfo=UTC)
 
 
 @dataclass

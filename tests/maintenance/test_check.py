@@ -43,20 +43,20 @@ def test_a_service_is_told_soon_then_due_then_overdue_and_has_one_work_order(gar
 @pytest.mark.parametrize(
     ("schedule", "meters", "reason"),
     [
-        ({"interval_days": 30, "start_on": "2026-01-31"}, {}, "due today"),
-        ({"interval_days": 30, "start_on": "2026-01-29"}, {}, "due since 2026-02-28"),
-        ({"interval_days": 30, "start_on": "2026-02-10"}, {}, "due on 2026-03-12"),
-        ({"interval_months": 1, "start_on": "2026-01-31"}, {}, "due since 2026-02-28"),
+        ({"interval_days": 30, "start_on": "2023-01-31"}, {}, "due today"),
+        ({"interval_days": 30, "start_on": "2023-01-29"}, {}, "due since 2023-02-28"),
+        ({"interval_days": 30, "start_on": "2023-02-10"}, {}, "due on 2023-03-12"),
+        ({"interval_months": 1, "start_on": "2023-01-31"}, {}, "due since 2023-02-28"),
         ({"interval_distance": 100, "start_km": 0}, {"km": 99.9}, "99 of 100 km"),
         ({"interval_distance": 100, "distance_unit": "mi", "start_km": 0}, {"km": 160.9344}, "100 of 100 mi"),
         ({"interval_engine_hours": 500, "start_engine_hours": 1000}, {"hours": 1499}, "499 of 500 engine hours"),
         (
-            {"interval_days": 30, "start_on": "2026-02-10", "interval_distance": 100, "start_km": 0},
+            {"interval_days": 30, "start_on": "2023-02-10", "interval_distance": 100, "start_km": 0},
             {"km": 100},
             "100 of 100 km",
         ),
         (
-            {"interval_days": 30, "start_on": "2026-01-31", "interval_distance": 100, "start_km": 0},
+            {"interval_days": 30, "start_on": "2023-01-31", "interval_distance": 100, "start_km": 0},
             {"km": 100},
             "due today; 100 of 100 km",
         ),
@@ -77,7 +77,7 @@ def test_whichever_comes_first_is_the_reason(
 def test_the_alert_carries_what_a_message_needs(garage: Garage) -> None:
     van = garage.vehicle()
     vendor = garage.insert("vendors", name="Harbour Garage")
-    schedule = garage.schedule(van, interval_days=30, start_on="2026-01-31", vendor_id=vendor, priority="critical")
+    schedule = garage.schedule(van, interval_days=30, start_on="2023-01-31", vendor_id=vendor, priority="critical")
     garage.check()
 
     [order] = garage.orders()
@@ -91,11 +91,11 @@ def test_the_alert_carries_what_a_message_needs(garage: Garage) -> None:
         "work_order_number": "WO-000001",
         "status": "due",
         "reason": "oil change: due today",
-        "predicted_on": "2026-03-02",
-        "due_on": "2026-03-02",
+        "predicted_on": "2023-03-02",
+        "due_on": "2023-03-02",
         "vendor_name": "Harbour Garage",
     }
-    assert (order["vendor_id"], order["priority"], order["due_on"]) == (vendor, "critical", day("2026-03-02"))
+    assert (order["vendor_id"], order["priority"], order["due_on"]) == (vendor, "critical", day("2023-03-02"))
 
 
 def test_a_schedule_of_a_type_is_for_every_vehicle_in_use_of_it(garage: Garage) -> None:
@@ -103,7 +103,7 @@ def test_a_schedule_of_a_type_is_for_every_vehicle_in_use_of_it(garage: Garage) 
     for name, values in (fleet | {"gone": {"deleted_at": MORNING}}).items():
         garage.vehicle(name, vehicle_type="van", **values)
     garage.vehicle("truck", vehicle_type="truck")
-    garage.schedule(vehicle_type="van", interval_days=10, start_on="2026-01-01")
+    garage.schedule(vehicle_type="van", interval_days=10, start_on="2023-01-01")
     assert garage.check()["triggers_made"] == 2
 
     garage.vehicle("late", vehicle_type="van")
@@ -123,7 +123,7 @@ def test_a_schedule_of_a_type_is_for_every_vehicle_in_use_of_it(garage: Garage) 
     ],
 )
 def test_what_is_no_more_in_use_is_told_no_more(garage: Garage, end: str) -> None:
-    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-02-10")
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-02-10")
     garage.check()
     assert len(garage.open_alerts()) == 1
 
@@ -142,10 +142,10 @@ def test_cycles_that_were_missed_open_one_order(garage: Garage) -> None:
 
 
 def test_a_snoozed_service_is_silent_until_its_day(garage: Garage) -> None:
-    schedule = garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-31")
+    schedule = garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-31")
     garage.admin.execute("UPDATE maintenance_schedules SET soon_days = 10")
     garage.check(days=-3)
-    garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2026-03-09'")
+    garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2023-03-09'")
 
     assert garage.check(days=3)["snoozed"] == 1
     assert garage.open_alerts() == [] and garage.orders() == []
@@ -155,14 +155,14 @@ def test_a_snoozed_service_is_silent_until_its_day(garage: Garage) -> None:
 
 
 def test_a_cancelled_order_is_not_opened_again_until_somebody_puts_the_service_off(garage: Garage) -> None:
-    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-31")
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-31")
     garage.check()
     garage.admin.execute("UPDATE work_orders SET status = 'cancelled'")
 
     assert "work_orders" not in garage.check(days=1)
     assert [kind for kind, _ in garage.open_alerts()] == ["maintenance_due"], "it is still due"
 
-    garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2026-03-05'")
+    garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2023-03-05'")
     assert "work_orders" not in garage.check(days=1)
     assert garage.check(days=1)["work_orders"] == 1
     assert [order["due_cycle"] for order in garage.orders()] == [1, 2]
@@ -170,7 +170,7 @@ def test_a_cancelled_order_is_not_opened_again_until_somebody_puts_the_service_o
 
 @pytest.mark.parametrize("status", ["in_progress", "on_hold"])
 def test_an_order_that_is_begun_or_on_hold_is_the_open_one(garage: Garage, status: str) -> None:
-    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-31")
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-31")
     garage.check()
     garage.admin.execute("UPDATE work_orders SET status = %s", [status])
     garage.admin.execute("UPDATE maintenance_triggers SET cycle = cycle + 1")
@@ -180,13 +180,13 @@ def test_an_order_that_is_begun_or_on_hold_is_the_open_one(garage: Garage, statu
 def test_the_day_is_the_tenants_own(platform: Platform) -> None:
     for zone, expected in (("Pacific/Auckland", 1), ("America/Los_Angeles", None)):
         garage = Garage(platform, make_tenant(platform.admin, zone.split("/")[1].lower().replace("_", "-"), zone))
-        garage.schedule(garage.vehicle(), interval_days=1, start_on="2026-03-01", soon_days=0)
-        garage.now = datetime(2026, 3, 2, 5, tzinfo=UTC)  # still the 1st in Los Angeles
+        garage.schedule(garage.vehicle(), interval_days=1, start_on="2023-03-01", soon_days=0)
+        garage.now = datetime(2023, 3, 2, 5, tzinfo=UTC)  # still the 1st in Los Angeles
         assert garage.check().get("work_orders") == expected, zone
 
 
 def test_a_priority_that_a_person_chose_is_not_raised(garage: Garage) -> None:
-    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-31")
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-31")
     garage.check()
     garage.admin.execute("UPDATE work_orders SET priority = 'low'")
     garage.check(days=20)
@@ -194,7 +194,7 @@ def test_a_priority_that_a_person_chose_is_not_raised(garage: Garage) -> None:
 
 
 def test_what_is_found_overdue_at_first_is_opened_with_a_raised_priority(garage: Garage) -> None:
-    garage.schedule(garage.vehicle(), interval_days=30, start_on="2026-01-01")
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-01")
     garage.check()
     assert [order["priority"] for order in garage.orders()] == ["high"]
     garage.check(days=1)

@@ -399,16 +399,14 @@ CREATE INDEX ix_vehicle_faults_grave ON vehicle_faults (tenant_id, first_seen_at
 
 _FUNCTIONS = """
 -- The next number of the tenant, for who inserts one order; the due check numbers its set itself. Runs as the owner,
--- because nobody else may touch a counter; another tenant's is left alone, and its policy refuses the row.
+-- because nobody else may touch a counter; another tenant's is left alone, and its policy refuses the row. An order
+-- that its unique keys will refuse, or ON CONFLICT pass over, spends no number.
 CREATE FUNCTION number_work_order() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF NEW.tenant_id IS DISTINCT FROM app_tenant_id() AND NOT job_caller_sees_all() THEN
         RETURN NEW;
     END IF;
-    INSERT INTO work_order_counters AS c (tenant_id, last_number) VALUES (NEW.tenant_id, 1)
-    ON CONFLICT (tenant_id) DO UPDATE SET last_number = c.last_number + 1
-    RETURNING last_number INTO NEW.number;
     IF NEW.schedule_id IS NOT NULL AND NEW.due_cycle IS NULL THEN
         SELECT t.cycle INTO NEW.due_cycle FROM maintenance_triggers t
         WHERE t.tenant_id = NEW.tenant_id AND t.schedule_id = NEW.schedule_id AND t.vehicle_id = NEW.vehicle_id;
@@ -417,6 +415,18 @@ BEGIN
                 USING ERRCODE = 'foreign_key_violation';
         END IF;
     END IF;
+    INSERT INTO work_order_counters AS c (tenant_id) VALUES (NEW.tenant_id)
+    ON CONFLICT (tenant_id) DO UPDATE SET last_number = c.last_number;
+    IF EXISTS (SELECT FROM work_orders w WHERE w.schedule_id = NEW.schedule_id AND w.vehicle_id = NEW.vehicle_id
+               AND (w.due_cycle = NEW.due_cycle OR w.status IN ('open', 'in_progress', 'on_hold')))
+       OR EXISTS (SELECT FROM work_orders w WHERE w.vehicle_id = NEW.vehicle_id AND w.source = NEW.source
+                  AND w.source_id = NEW.source_id AND w.status IN ('open', 'in_progress', 'on_hold'))
+       OR EXISTS (SELECT FROM work_orders w WHERE w.id = NEW.id) THEN
+        NEW.number := 0;
+        RETURN NEW;
+    END IF;
+    UPDATE work_order_counters c SET last_number = c.last_number + 1 WHERE c.tenant_id = NEW.tenant_id
+    RETURNING last_number INTO NEW.number;
     RETURN NEW;
 END $$;
 CREATE TRIGGER number_work_order BEFORE INSERT ON work_orders

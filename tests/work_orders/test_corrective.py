@@ -1,0 +1,144 @@
+"""What machines and people report becomes one corrective work order."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from db.queries.work_orders import open_corrective
+from tests.factories import make_tenant
+from tests.inprocess import Platform
+from tests.maintenance.garage import Garage
+
+
+def _fault(garage: Garage, vehicle_id: UUID, code: str = "P0301", severity: str = "high", **values: Any) -> UUID:
+    at = garage.now - timedelta(minutes=10)
+    given = {"first_seen_at": at, "last_seen_at": at, "description": "misfire"} | values
+    return garage.insert(
+        "vehicle_faults", vehicle_id=vehicle_id, protocol="obdii", code=code, severity=severity, **given
+    )
+
+
+def _open(garage: Garage) -> int:
+    opened: int = garage.do(open_corrective, garage.now)
+    return opened
+
+
+def test_grave_faults_anomalies_and_failed_inspections_open_one_order_each(garage: Garage) -> None:
+    van = garage.vehicle()
+    _fault(garage, van)
+    _fault(garage, van, "P0420", "medium")
+    anomaly = {"vehicle_id": van, "message": "pressure falls", "detected_at": garage.now}
+    garage.insert("anomaly_alerts", kind="tyre", severity="critical", **anomaly)
+    garage.insert("anomaly_alerts", kind="tyre", severity="low", **anomaly)
+    garage.insert("inspections", vehicle_id=van, kind="pre_trip", result="failed", inspected_at=garage.now)
+    garage.insert("inspections", vehicle_id=van, kind="pre_trip", result="passed", inspected_at=garage.now)
+
+    assert _open(garage) == 3
+    assert _open(garage) == 0
+    told = {(o["source"], o["priority"], o["title"], o["type"]) for o in garage.orders()}
+    assert told == {
+        ("fault_code", "high", "Fault code P0301", "corrective"),
+        ("anomaly", "critical", "Anomaly: tyre", "corrective"),
+        ("inspection", "high", "Failed inspection: pre_trip", "corrective"),
+    }
+    assert [order["number"] for order in garage.orders()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("status", ["completed", "cancelled"])
+def test_a_fault_that_is_still_there_opens_no_second_order_one_that_comes_back_does(
+    garage: Garage, status: str
+) -> None:
+    van = garage.vehicle()
+    fault = _fault(garage, van)
+    assert _open(garage) == 1
+    garage.admin.execute("UPDATE work_orders SET status = %s", [status])
+    garage.pass_days(1)
+    assert _open(garage) == 0
+
+    garage.admin.execute("UPDATE vehicle_faults SET cleared_at = last_seen_at + interval '1 s' WHERE id = %s", [fault])
+    garage.pass_days(1)
+    _fault(garage, van)
+    assert _open(garage) == 1
+
+
+def test_a_fault_that_flickers_while_its_order_is_open_opens_no_second_one(garage: Garage) -> None:
+    van = garage.vehicle()
+    fault = _fault(garage, van)
+    assert _open(garage) == 1
+    garage.admin.execute("UPDATE vehicle_faults SET cleared_at = last_seen_at + interval '1 s' WHERE id = %s", [fault])
+    garage.pass_days(1)
+    _fault(garage, van)
+    assert _open(garage) == 0
+
+
+def test_what_is_old_or_of_a_vehicle_out_of_use_opens_nothing(garage: Garage) -> None:
+    old = garage.now - timedelta(days=40)
+    _fault(garage, garage.vehicle(), first_seen_at=old, last_seen_at=old)
+    _fault(garage, garage.vehicle("sold", status="sold"))
+    assert _open(garage) == 0
+
+
+REPORT = {"source": "driver_report", "source_id": "r-1", "title": "Mirror broken"}
+
+
+def test_another_application_asks_for_an_order_and_asking_twice_is_asking_once(
+    platform: Platform, garage: Garage
+) -> None:
+    van = garage.vehicle()
+    given = REPORT | {"vehicle_id": str(van), "priority": "high", "due_on": "2023-04-01"}
+    for expected in (1, 0):
+        row = platform.run("work_orders.create", garage.tenant_id, **given)
+        assert (row["state"], row["counts"]) == ("succeeded", {"opened": expected})
+    [order] = garage.orders()
+    assert (order["title"], order["priority"], order["source_id"], str(order["due_on"])) == (
+        *("Mirror broken", "high", "r-1"),
+        "2023-04-01",
+    )
+    garage.complete(order["id"])
+    assert platform.run("work_orders.create", garage.tenant_id, **given)["counts"] == {"opened": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"source": "Bad Source"}, "source: expected a word"),
+        ({"priority": "urgent"}, "priority: expected one of low, medium, high, critical"),
+        ({"title": " "}, "title: empty"),
+        ({"title": "x" * 201}, "title: 201 characters, more than 200"),
+        ({"source_id": ""}, "source_id: empty"),
+        ({"description": "x" * 10_001}, "description: 10001 characters, more than 10000"),
+        ({"vehicle_id": str(uuid4())}, "vehicle_id: nothing of this tenant has this id"),
+        ({"vendor_id": str(uuid4())}, "vendor_id: nothing of this tenant has this id"),
+        ({"facility_id": str(uuid4())}, "facility_id: nothing of this tenant has this id"),
+    ],
+)
+def test_a_bad_report_is_a_dead_letter_that_names_the_field(
+    platform: Platform, garage: Garage, change: dict[str, str], told: str
+) -> None:
+    given = REPORT | {"vehicle_id": str(garage.vehicle())} | change
+    row = platform.run("work_orders.create", garage.tenant_id, **given)
+    assert row["state"] == "failed"
+    assert told in row["error"]["message"]
+    assert garage.orders() == []
+
+
+def test_another_tenants_vehicle_is_unknown(platform: Platform, garage: Garage) -> None:
+    theirs = Garage(platform, make_tenant(platform.admin, "theirs")).vehicle()
+    row = platform.run("work_orders.create", garage.tenant_id, **REPORT, vehicle_id=str(theirs))
+    assert "vehicle_id: nothing of this tenant" in row["error"]["message"]
+
+
+def test_a_batch_of_reports_with_a_bad_one_opens_the_others(platform: Platform, garage: Garage) -> None:
+    from jobs import execution
+    from jobs.job import load_jobs
+
+    van = str(garage.vehicle())
+    reports = [REPORT | {"vehicle_id": van, "source_id": f"r-{n}"} for n in range(5)]
+    reports[2]["vehicle_id"] = str(uuid4())
+    ids = [platform.enqueue("work_orders.create", garage.tenant_id, **report) for report in reports]
+    execution.execute(load_jobs()["work_orders.create"], ids)
+    states = [platform.row(run_id)["state"] for run_id in ids]
+    assert states == ["succeeded", "succeeded", "failed", "succeeded", "succeeded"]
+    assert [order["number"] for order in garage.orders()] == [1, 2, 3, 4]

@@ -1,0 +1,148 @@
+"""Numbers without gaps, statuses that may follow each other, and orders that other applications write."""
+
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.maintenance.garage import Garage
+
+
+def _app(garage: Garage) -> psycopg.Connection:
+    connection = psycopg.connect(garage.platform.urls.app_url, autocommit=True)
+    connection.execute("SELECT set_config('app.tenant_id', %s, false)", [str(garage.tenant_id)])
+    return connection
+
+
+INSERT = (
+    "INSERT INTO work_orders (tenant_id, vehicle_id, type, title, source, source_id)"
+    " VALUES (app_tenant_id(), %s, 'corrective', 'x', 'driver', %s)"
+)
+
+
+def test_another_application_gets_the_next_number(garage: Garage) -> None:
+    van = garage.vehicle()
+    with _app(garage) as app:
+        for report in "abc":
+            app.execute(INSERT, [van, report])
+    assert [order["reference"] for order in garage.orders()] == ["WO-000001", "WO-000002", "WO-000003"]
+
+
+def test_what_a_key_refuses_or_a_conflict_passes_over_spends_no_number(garage: Garage) -> None:
+    van = garage.vehicle()
+    with _app(garage) as app:
+        app.execute(INSERT, [van, "a"])
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            app.execute(INSERT, [van, "a"])
+        app.execute(INSERT + " ON CONFLICT DO NOTHING", [van, "a"])
+        app.execute(
+            "INSERT INTO work_orders (tenant_id, vehicle_id, type, title, source, source_id)"
+            " SELECT app_tenant_id(), %s, 'corrective', 'x', 'driver', s FROM unnest(ARRAY['b', 'b', 'c']) s"
+            " ON CONFLICT DO NOTHING",
+            [van],
+        )
+    assert [(order["number"], order["source_id"]) for order in garage.orders()] == [(1, "a"), (2, "b"), (3, "c")]
+
+
+def test_applications_that_insert_at_once_leave_no_gap(garage: Garage) -> None:
+    van = garage.vehicle()
+    together = threading.Barrier(4)
+
+    def insert(worker: int) -> None:
+        with _app(garage) as app:
+            together.wait(10)
+            for number in range(15):
+                try:
+                    with app.transaction(force_rollback=number % 3 == 0):
+                        app.execute(INSERT, [van, f"{worker if number % 2 else 'same'}-{number}"])
+                except psycopg.errors.UniqueViolation:
+                    pass
+
+    workers = [threading.Thread(target=insert, args=[n]) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    numbers = [order["number"] for order in garage.orders()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) == 4 * 5 + 5, "five of each worker's own and five that they share"
+
+
+@pytest.mark.parametrize("column", ["number", "rolled_at", "cancelled_at", "due_cycle"])
+def test_what_is_the_databases_no_application_writes(garage: Garage, column: str) -> None:
+    with _app(garage) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        app.execute(f"UPDATE work_orders SET {column} = NULL".encode())
+    with _app(garage) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        app.execute("DELETE FROM work_orders")
+
+
+STATUSES = ("open", "in_progress", "on_hold", "completed", "cancelled")
+ALLOWED = {
+    "open": {"in_progress", "on_hold", "completed", "cancelled"},
+    "in_progress": {"on_hold", "completed", "cancelled"},
+    "on_hold": {"open", "in_progress", "completed", "cancelled"},
+    "completed": set(),
+    "cancelled": set(),
+}
+
+
+@pytest.mark.parametrize("before", STATUSES)
+@pytest.mark.parametrize("after", STATUSES)
+def test_a_status_follows_only_what_it_may_follow(garage: Garage, before: str, after: str) -> None:
+    order = garage.insert("work_orders", vehicle_id=garage.vehicle(), type="corrective", title="x")
+    move = "UPDATE work_orders SET status = %s WHERE id = %s"
+    if before != "open":
+        garage.admin.execute(move, [before, order])
+    if after == before or after in ALLOWED[before]:
+        garage.admin.execute(move, [after, order])
+        [row] = garage.orders()
+        assert row["status"] == after
+        assert (row["completed_at"] is not None) == (after == "completed")
+        assert (row["cancelled_at"] is not None) == (after == "cancelled")
+    else:
+        with pytest.raises(psycopg.errors.CheckViolation, match=f"work order WO-000001: status: {before} cannot"):
+            garage.admin.execute(move, [after, order])
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"interval_days": 0}, "interval_days"),
+        ({"interval_days": -1}, "interval_days"),
+        ({"interval_months": 0}, "interval_months"),
+        ({"interval_distance": 0}, "interval_distance"),
+        ({"interval_distance": -5}, "interval_distance"),
+        ({"interval_distance": float("nan")}, "interval_distance"),
+        ({"interval_distance": float("inf")}, "interval_distance"),
+        ({"interval_engine_hours": 0}, "interval_engine_hours"),
+        ({}, "interval_missing"),
+        ({"interval_days": 1, "vehicle_id": None}, "vehicle_id_or_vehicle_type"),
+        ({"interval_days": 1, "vehicle_type": "van"}, "vehicle_id_or_vehicle_type"),
+        ({"interval_days": 1, "distance_unit": "league"}, "distance_unit"),
+        ({"interval_days": 1, "anchor": "x"}, "anchor"),
+        ({"interval_days": 1, "checklist": [1]}, "checklist"),
+        ({"interval_days": 1, "checklist": {}}, "checklist"),
+        ({"interval_days": 1, "priority": "urgent"}, "priority"),
+        ({"interval_days": 1, "soon_days": -1}, "soon_days"),
+        ({"interval_days": 1, "tolerance_km": -1}, "tolerance_km"),
+        ({"interval_days": 1, "start_km": -1}, "start_km"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_by_the_name_of_its_field(
+    garage: Garage, values: dict[str, Any], named: str
+) -> None:
+    given = {"vehicle_id": garage.vehicle()} | values
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"ck_maintenance_schedules_{named}"):
+        garage.schedule(**given)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [({"labour_cost": -1}, "labour_cost"), ({"completion_odometer_km": -1}, "completion_odometer_km")],
+)
+def test_an_order_that_cannot_be_is_refused_by_the_name_of_its_field(
+    garage: Garage, values: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"ck_work_orders_{named}"):
+        garage.insert("work_orders", vehicle_id=garage.vehicle(), type="corrective", title="x", **values)
