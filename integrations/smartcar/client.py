@@ -70,12 +70,18 @@ class Smartcar:
             papers.take_page(listed.devices, listed.next)
             return DevicePage([], listed.rejected, papers.write(), papers.has_more)
         aside: list[Rejected] = []
+        devices: list[Device] = []
         try:
-            device = self._read_papers(waiting, aside)
-        except VehicleRefused:
-            device = waiting
-        papers.settle(device)
-        return DevicePage([device], aside, papers.write(), papers.has_more)
+            devices.append(self._read_papers(waiting, aside))
+            self._failures = 0
+        except VehicleRefused as refused:
+            self._failures = 0
+            if refused.verdict is Verdict.NEXT_DAY:
+                devices.append(waiting)  # it will not say more: listed as far as it is known
+        except TransientError as error:
+            aside.append(rejected("vehicle_unreadable", "vin", self._failed(error), waiting.device_id))
+        papers.settle(waiting, is_known=bool(devices))
+        return DevicePage(devices, aside, papers.write(), papers.has_more)
 
     def read_snapshot(self, feed: str, cursor: str | None) -> Page:
         """Return what the feed returns: it begins with the last known values itself."""
@@ -130,13 +136,17 @@ class Smartcar:
                 told = msgspec.json.encode({"type": refused.type[:64], "code": refused.code[:64]})
                 values.refuse("vehicle_refused", "vehicle", told)
         except TransientError as error:
-            self._failures += 1
-            if self._failures >= _FAILURES_IN_A_ROW:
-                raise
-            values.refuse("vehicle_unreadable", "vehicle", msgspec.json.encode({"error": str(error)[:500]}))
+            values.refuse("vehicle_unreadable", "vehicle", self._failed(error))
         schedule.due[vehicle_id] = due_s + zlib.crc32(vehicle_id.encode()) % (1 + self._options.poll_every_s // 10)
         has_more = schedule.going_on is not None or schedule.next_due(now_s) is not None
         return values.page(schedule.write(), has_more)
+
+    def _failed(self, error: TransientError) -> bytes:
+        """Return what is kept of a failure, as JSON. Raises: `error`, where it is not the vehicle's."""
+        self._failures += 1
+        if self._failures >= _FAILURES_IN_A_ROW:
+            raise error
+        return msgspec.json.encode({"error": str(error)[:500]})
 
     def _calls(self, schedule: Schedule, vehicle_id: str) -> int:
         if self._options.api == "v3":

@@ -59,9 +59,10 @@ class Papers:
         self._waiting = [device for device in devices if device.device_id not in self.known]
         self.page = next_page if len(self.known) < MOST_VEHICLES else None
 
-    def settle(self, device: Device) -> None:
-        """Remember that a vehicle's papers were asked for."""
-        self.known[device.device_id] = None
+    def settle(self, device: Device, *, is_known: bool) -> None:
+        """Have done with a vehicle; one whose papers could not be had is asked for them at the next listing."""
+        if is_known:
+            self.known[device.device_id] = None
         self._waiting = [each for each in self._waiting if each.device_id != device.device_id]
 
     def write(self) -> str:

@@ -4,6 +4,7 @@ Source: smartcar.com/docs/api-reference/get-signals and .../webhooks/events, rea
 are under `attributes`, in a push they are not.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -16,6 +17,7 @@ from integrations.smartcar.values import SIGNALS, BadValue, Record, Values
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PAGING = ("page", "pageSize", "page[number]", "page[size]")
 _MOST_SIGNALS = 1000
+_MOST_PAGES = 20
 
 
 class _Fault(msgspec.Struct):
@@ -80,7 +82,8 @@ class SignalsAnswer(msgspec.Struct):
             told = parse_qsl(urlsplit(link).query)[:20] if link else []
         except ValueError:
             return {}
-        return {name: value for name, value in told if name in _PAGING and value.isdecimal() and len(value) < 6}
+        found = {name: value for name, value in told if name in _PAGING and re.fullmatch(r"[0-9]{1,5}", value)}
+        return found if 0 < int(found.get("page") or found.get("page[number]") or 0) <= _MOST_PAGES else {}
 
 
 decode_answer = msgspec.json.Decoder(SignalsAnswer).decode

@@ -29,7 +29,7 @@ from integrations.smartcar.refusals import VehicleRefused, Verdict, judge
 from integrations.smartcar.schedule import Schedule, next_month
 from integrations.smartcar.signals import decode_answer, take_resources
 from integrations.smartcar.values import Values
-from integrations.telematics import Page
+from integrations.telematics import Device, Page
 
 NOW = datetime(2026, 11, 16, 12, 3, 20, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -162,6 +162,55 @@ def test_a_provider_that_is_away_is_told_from_vehicles_that_fail(smartcar: Smart
         smartcar.read_feed("vehicles", pages[1].cursor)
 
     assert Schedule(pages[1].cursor).next_due(NOW_S) == FLEET.vehicle_id(2), "nobody is skipped for an outage"
+
+
+@pytest.mark.parametrize("fault", ["asleep", "upstream", "vehicle_rate", "html_200", "server"])
+def test_a_vehicle_whose_papers_cannot_be_had_now_is_asked_for_them_at_the_next_listing(
+    fault: str, smartcar: Smartcar, simulator: SmartcarThread
+) -> None:
+    simulator.simulator.next(fault, path="vehicleidentification-vin")
+    first, cursor = listed(smartcar, None)
+    second, _ = listed(smartcar, cursor)
+
+    assert [device.device_id for device in first] == [FLEET.vehicle_id(1), FLEET.vehicle_id(2)]
+    assert [(device.device_id, device.vin) for device in second] == [(FIRST, FLEET.identity(0).vin)]
+
+
+def test_papers_that_nobody_gives_are_an_outage(smartcar: Smartcar, simulator: SmartcarThread) -> None:
+    simulator.simulator.next("server", 3, path="vehicleidentification-vin")
+
+    with pytest.raises(TransientError, match="SERVER"):
+        listed(smartcar, None)
+
+
+def listed(smartcar: Smartcar, cursor: str | None) -> tuple[list[Device], str | None]:
+    devices: list[Device] = []
+    while True:
+        page = smartcar.list_devices(cursor)
+        devices += page.devices
+        cursor = page.cursor
+        if not page.has_more:
+            return devices, cursor
+
+
+@pytest.mark.parametrize(
+    ("link", "goes_on"),
+    [
+        ("/vehicles/x/signals?page=2&pageSize=10", True),
+        ("https://elsewhere.example/?page[number]=2", True),
+        ("/vehicles/x/signals?page=21", False),
+        ("/vehicles/x/signals?page=0", False),
+        ("/vehicles/x/signals?pageSize=10", False),
+        ("/vehicles/x/signals?page=two", False),
+        ("http://[::1", False),
+        (None, False),
+    ],
+)
+def test_a_next_page_is_a_number_and_never_an_address(link: str | None, goes_on: bool) -> None:
+    answer = decode_answer(json.dumps({"data": [], "links": {"next": link}}).encode())
+
+    assert bool(answer.next_page) is goes_on
+    assert set(answer.next_page) <= {"page", "pageSize", "page[number]"}
 
 
 @pytest.mark.parametrize("fault", REFUSALS)

@@ -1,4 +1,4 @@
-"""One renewal in a process of its own, to be killed in the middle of it."""
+"""One renewal in a process of its own: reads the account, says so, and renews when it is told to."""
 
 import sys
 from uuid import UUID
@@ -15,6 +15,9 @@ def main() -> None:
     with database.tenant_transaction(tenant_id) as connection:
         account = telematics.find_account(connection, connection_id)
     assert account is not None
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
     tokens.renew(database, account, get_settings())
     process.close()
 

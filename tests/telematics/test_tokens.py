@@ -1,6 +1,5 @@
 """Pairs of tokens are exchanged by one worker at a time, kept before they are used, and never silently lost."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from db.queries import renewals, telematics
 from integrations.errors import CredentialsRejected, TransientError
 from integrations.simulator.smartcar import SmartcarThread
 from integrations.simulator.smartcar_fleet import SmartcarAccount
-from tests.factories import ENCRYPTION_KEY
 from tests.inprocess import Platform, platform_of
 from tests.servers import Database
 from tests.telematics.smartcar import RENEW, Owner
@@ -130,6 +128,19 @@ def test_two_syncs_of_two_workers_refresh_an_account_once(owner: Owner) -> None:
 
     assert [row["state"] for row in rows] == ["succeeded", "succeeded"]
     assert token_requests(owner) == 1
+
+
+def test_processes_at_once_ask_once_too(owner: Owner) -> None:
+    owner.simulator.simulator.token_delay_s = 1.5
+    before = owner.stored()
+
+    processes = [renewing(owner) for _ in range(3)]
+    for process in processes:
+        begin(process)
+
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert token_requests(owner) == 1
+    assert owner.stored() != before
 
 
 def test_whoever_waits_too_long_is_snoozed_until_the_lease_is_over(
@@ -395,6 +406,27 @@ class TestKilled:
         assert [is_over for _, is_over in owner.alerts()] == [False]
 
 
+def renewing(owner: Owner) -> subprocess.Popen[bytes]:
+    """Start a process that has read the account and will renew it, with this one's settings."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.telematics.renew_once", str(owner.tenant_id), str(owner.id)],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with process.stdout as said:
+        assert said.readline() == b"ready\n"
+    return process
+
+
+def begin(process: subprocess.Popen[bytes]) -> None:
+    """Let it renew now."""
+    assert process.stdin is not None
+    with process.stdin as told:
+        told.write(b"now\n")
+
+
 def kill_between_answer_and_commit(owner: Owner, database: Database) -> None:
     """Hold the connection's row from the moment the provider has made the pair, and kill who waits to store it."""
     lock = psycopg.connect(database.admin_url)
@@ -404,12 +436,8 @@ def kill_between_answer_and_commit(owner: Owner, database: Database) -> None:
         lock.execute("SELECT 1 FROM connections WHERE id = %s FOR UPDATE", [owner.id])
 
     owner.simulator.simulator.on_token = hold
-    given = {name: value for name, value in os.environ.items() if name.startswith("FLEET_")}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.telematics.renew_once", str(owner.tenant_id), str(owner.id)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, **given, "FLEET_ENCRYPTION_KEYS": ENCRYPTION_KEY},
-    )
+    child = renewing(owner)
+    begin(child)
     try:
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%kept AS%%'"
         deadline = time.monotonic() + 30
