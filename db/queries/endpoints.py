@@ -172,3 +172,32 @@ def enable(connection: Connection, endpoint_id: UUID) -> bool:
 def remove(connection: Connection, endpoint_id: UUID) -> bool:
     """Forget an endpoint and its secret. False: there is none."""
     return connection.execute(_REMOVE, {"id": endpoint_id}).rowcount == 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecrets:
+    """What an endpoint's row stores encrypted."""
+
+    id: UUID
+    tenant_id: UUID
+    secret: bytes
+    previous: bytes | None
+
+
+_LOCK_SECRETS = text(
+    "SELECT id, tenant_id, secret_encrypted, previous_secret_encrypted FROM webhook_endpoints"
+    " WHERE deleted_at IS NULL ORDER BY id FOR UPDATE"
+)
+_REPLACE_SECRETS = text(
+    "UPDATE webhook_endpoints SET secret_encrypted = :secret, previous_secret_encrypted = :previous WHERE id = :id"
+)
+
+
+def lock_secrets(connection: Connection) -> list[StoredSecrets]:
+    """Return every endpoint's secrets; nobody else changes them until the commit."""
+    return [StoredSecrets(*row) for row in connection.execute(_LOCK_SECRETS)]
+
+
+def replace_secrets(connection: Connection, endpoint_id: UUID, secret: bytes | None, previous: bytes | None) -> None:
+    """Store the same secrets under another key."""
+    connection.execute(_REPLACE_SECRETS, {"id": endpoint_id, "secret": secret, "previous": previous})

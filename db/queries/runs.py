@@ -235,6 +235,11 @@ _TABLES = {
     "connections": "connections WHERE deleted_at IS NULL AND",
     "vehicles": "vehicles WHERE deleted_at IS NULL AND",
     "alerts": "alerts WHERE",
+    "maintenance_triggers": "maintenance_triggers WHERE",
+    "meter_readings": "meter_readings WHERE",
+    "work_orders": "work_orders WHERE",
+    "notifications": "notifications WHERE",
+    "webhook_endpoints": "webhook_endpoints WHERE deleted_at IS NULL AND",
 }
 
 

@@ -23,7 +23,17 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 _PREFIX = re.compile(r"[0-9a-f]{8,32}")
-_NAMES = {"job_runs": "a run", "connections": "a connection", "vehicles": "a vehicle", "alerts": "an alert"}
+_NAMES = {
+    "job_runs": "a run",
+    "connections": "a connection",
+    "vehicles": "a vehicle",
+    "alerts": "an alert",
+    "maintenance_triggers": "a service",
+    "meter_readings": "a reading",
+    "work_orders": "a work order",
+    "notifications": "a notification",
+    "webhook_endpoints": "an endpoint",
+}
 
 
 def get_tenant(connection: Connection, slug: str) -> Tenant:

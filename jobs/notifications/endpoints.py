@@ -177,7 +177,7 @@ def payload_of(notice: Notice) -> bytes:
         "details": notice.details,
     }
     told = {
-        "type": f"{notice.category}.{notice.kind}",
+        "type": f"alert.{notice.kind}",
         "timestamp": notice.opened_at or notice.created_at,
         "data": data,
     }

@@ -89,7 +89,7 @@ def test_an_alert_reaches_the_endpoint_signed_and_once(desk: Desk, hook: Hook) -
 
     (call,) = hook.calls
     payload = Webhook(endpoint.secret).verify(call.body, call.headers)
-    assert payload["type"] == "connectivity.offline"
+    assert payload["type"] == "alert.offline"
     assert payload["data"]["alert_id"] == str(alert_id)
     assert payload["data"]["vehicle"] == "Van 12"
     assert payload["data"]["details"] == {"threshold_s": 900}

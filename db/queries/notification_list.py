@@ -1,0 +1,173 @@
+"""Notifications, preferences and endpoints as an operator sees and sets them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+STATES = ("pending", "ready", "sent", "failed", "suppressed", "expired", "folded")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A notification as a line of a list; of an address only its first letter and its domain are shown."""
+
+    id: UUID
+    tenant: str
+    state: str
+    channel: str
+    to: str
+    kind: str
+    severity: str
+    reason: str | None
+    attempts: int
+    next_attempt_at: datetime
+    finished_at: datetime | None
+    created_at: datetime
+    now: datetime
+
+
+_LIST = """
+    SELECT n.id, t.slug, n.state, n.channel,
+           CASE WHEN n.channel = 'email' THEN regexp_replace(n.address, '^(.)[^@]*', '\\1...')
+                ELSE coalesce(e.name, 'an endpoint') END,
+           n.kind, n.severity, n.reason, n.attempts, n.next_attempt_at, n.finished_at, n.created_at, clock_timestamp()
+    FROM notifications n
+    JOIN tenants t ON t.id = n.tenant_id
+    LEFT JOIN webhook_endpoints e ON e.id = n.endpoint_id
+    WHERE {conditions}
+    ORDER BY n.created_at DESC, n.id DESC LIMIT :limit
+"""
+_CONDITIONS = {"tenant_id": "n.tenant_id = :tenant_id", "state": "n.state = :state"}
+
+
+def list_notifications(
+    connection: Connection, *, tenant_id: UUID | None, state: str | None, limit: int
+) -> list[Listed]:
+    """Return the newest notifications first; None does not narrow."""
+    values: dict[str, Any] = {"tenant_id": tenant_id, "state": state}
+    wanted = [condition for name, condition in _CONDITIONS.items() if values[name] is not None]
+    statement = text(_LIST.replace("{conditions}", " AND ".join(wanted) or "true"))
+    return [Listed(*row) for row in connection.execute(statement, {**values, "limit": limit})]
+
+
+_RETRY = text(
+    """
+    UPDATE notifications
+    SET state = 'ready', reason = NULL, attempts = 0, next_attempt_at = now(), finished_at = NULL,
+        expires_at = greatest(expires_at, now() + INTERVAL '1 day')
+    WHERE id = :id AND state IN ('failed', 'expired')
+    """
+)
+
+
+def retry(connection: Connection, notification_id: UUID) -> bool:
+    """Send what failed or came too late after all. False: it is neither."""
+    return connection.execute(_RETRY, {"id": notification_id}).rowcount == 1
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPreference:
+    """A preference as a line of a list; `user` is None for the tenant's default."""
+
+    tenant: str
+    user: str | None
+    category: str
+    channel: str
+    enabled: bool
+    min_severity: str
+    quiet: str | None
+    digest: str
+    after_min: int
+
+
+_PREFERENCES = text(
+    """
+    SELECT t.slug, regexp_replace(u.email, '^(.)[^@]*', '\\1...'), p.category, p.channel, p.enabled, p.min_severity,
+           to_char(p.quiet_from, 'HH24:MI') || '-' || to_char(p.quiet_to, 'HH24:MI'),
+           p.digest || CASE WHEN p.digest = 'daily' THEN to_char(p.digest_at, ' HH24:MI') ELSE '' END, p.after_min
+    FROM notification_preferences p
+    JOIN tenants t ON t.id = p.tenant_id
+    LEFT JOIN users u ON u.tenant_id = p.tenant_id AND u.id = p.user_id
+    WHERE CAST(:tenant_id AS uuid) IS NULL OR p.tenant_id = :tenant_id
+    ORDER BY t.slug, u.email NULLS FIRST, p.category <> 'all', p.category, p.channel
+    """
+)
+_FIND_USER = text(
+    "SELECT id FROM users WHERE tenant_id = :tenant_id AND lower(email) = lower(:email) AND deleted_at IS NULL"
+)
+_SETTABLE = ("enabled", "min_severity", "quiet_from", "quiet_to", "digest", "digest_at", "after_min")
+
+
+def list_preferences(connection: Connection, tenant_id: UUID | None) -> list[ListedPreference]:
+    """Return the preferences of a tenant, of all where it is None."""
+    return [ListedPreference(*row) for row in connection.execute(_PREFERENCES, {"tenant_id": tenant_id})]
+
+
+def find_user(connection: Connection, tenant_id: UUID, email: str) -> UUID | None:
+    """Return a user's id by address."""
+    return connection.execute(_FIND_USER, {"tenant_id": tenant_id, "email": email}).scalar()
+
+
+def set_preference(
+    connection: Connection,
+    tenant_id: UUID,
+    user_id: UUID | None,
+    category: str,
+    channel: str,
+    changes: Mapping[str, object],
+) -> None:
+    """Set a preference, or change what is given of it; the rest stays, or is the default in a new row."""
+    given = [name for name in _SETTABLE if name in changes]
+    names = "".join(f", {name}" for name in given)
+    marks = "".join(f", :{name}" for name in given)
+    changed = ", ".join(f"{name} = excluded.{name}" for name in given) or "category = excluded.category"
+    statement = f"""
+        INSERT INTO notification_preferences (tenant_id, user_id, category, channel{names})
+        VALUES (:tenant_id, :user_id, :category, :channel{marks})
+        ON CONFLICT (tenant_id, user_id, category, channel) DO UPDATE SET {changed}
+    """
+    key = {"tenant_id": tenant_id, "user_id": user_id, "category": category, "channel": channel}
+    connection.execute(text(statement), {**key, **{name: changes[name] for name in given}})
+
+
+@dataclass(frozen=True, slots=True)
+class ListedEndpoint:
+    """An endpoint as a line of a list; never its secret."""
+
+    id: UUID
+    tenant: str
+    channel: str
+    name: str
+    url: str | None
+    events: list[str]
+    min_severity: str
+    failing_since: datetime | None
+    disabled_reason: str | None
+    now: datetime
+
+
+_ENDPOINTS = text(
+    """
+    SELECT e.id, t.slug, e.channel, e.name, e.url, e.events, e.min_severity, e.failing_since, e.disabled_reason,
+           clock_timestamp()
+    FROM webhook_endpoints e JOIN tenants t ON t.id = e.tenant_id
+    WHERE e.deleted_at IS NULL AND (CAST(:tenant_id AS uuid) IS NULL OR e.tenant_id = :tenant_id)
+    ORDER BY t.slug, e.name
+    """
+)
+_OWNER = text("SELECT tenant_id FROM webhook_endpoints WHERE id = :id")
+
+
+def list_endpoints(connection: Connection, tenant_id: UUID | None) -> list[ListedEndpoint]:
+    """Return the endpoints of a tenant, of all where it is None."""
+    return [ListedEndpoint(*row) for row in connection.execute(_ENDPOINTS, {"tenant_id": tenant_id})]
+
+
+def tenant_of_endpoint(connection: Connection, endpoint_id: UUID) -> UUID:
+    """Return whose an endpoint is."""
+    found: UUID = connection.execute(_OWNER, {"id": endpoint_id}).scalar_one()
+    return found
