@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from integrations.bounds import BROKEN
 from integrations.errors import IntegrationError
 from integrations.smartcar.refusals import VehicleRefused, Verdict, failure
 from integrations.smartcar.values import BadValue, Record, Values
@@ -35,7 +36,6 @@ class _Answer(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_item = msgspec.json.Decoder(_Item).decode
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def take_batch(values: Values, body: bytes, request: str) -> list[str]:

@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from integrations.aside import rejected
+from integrations.bounds import BROKEN
 from integrations.errors import CredentialsRejected, TransientError
 from integrations.http import Answer, HttpSession
 from integrations.smartcar.batch import PATHS, take_batch
@@ -21,8 +23,8 @@ from integrations.smartcar.papers import Papers, of_batch, of_signal
 from integrations.smartcar.places import ORIGINS, Places
 from integrations.smartcar.refusals import VehicleRefused, Verdict, judge
 from integrations.smartcar.schedule import MOST_VEHICLES, Schedule, next_month
-from integrations.smartcar.signals import BROKEN, decode_answer, take_resources
-from integrations.smartcar.values import Values, rejected
+from integrations.smartcar.signals import decode_answer, take_resources
+from integrations.smartcar.values import Values
 from integrations.telematics import Device, DevicePage, Page, Rejected
 
 FEED = "vehicles"

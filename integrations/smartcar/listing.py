@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from integrations.smartcar.values import rejected
+from integrations.aside import rejected
 from integrations.telematics import Device, Rejected
 
 PAGE_SIZE_V3 = 100
@@ -18,7 +18,6 @@ _MOST_PAGES = 200
 _ID = re.compile(r"[!-~]{1,64}")
 _TEXT_LENGTH = 200
 _YEARS = range(1900, 2101)
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Listed(NamedTuple):

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Meta
 
+from integrations.bounds import BROKEN
 from integrations.errors import CredentialsRejected, GrantRefused, IntegrationError, PermanentError, TransientError
 from integrations.http import HttpSession, Refusal
 from integrations.smartcar.places import CONNECT_URL, Places
@@ -129,7 +130,7 @@ def _ask(
     )
     try:
         tokens = _decode_tokens(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BROKEN:
         raise TransientError(f"{answer.request}: answered with what is no pair of tokens") from None
     new = dict(credentials) | {
         "access_token": tokens.access_token,
@@ -144,7 +145,7 @@ def _ask(
 def _judge(refusal: Refusal) -> IntegrationError | None:
     try:
         word = _decode_error(refusal.body).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BROKEN:
         return None
     if word not in _ERRORS:
         return None

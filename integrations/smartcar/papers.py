@@ -5,12 +5,13 @@ from datetime import datetime
 
 import msgspec
 
+from integrations.aside import rejected
+from integrations.bounds import BROKEN
 from integrations.errors import CursorRefused
 from integrations.smartcar.batch import read_attributes
 from integrations.smartcar.listing import device_of
 from integrations.smartcar.schedule import MOST_VEHICLES, pack_id, unpack_id
-from integrations.smartcar.signals import BROKEN, read_vin
-from integrations.smartcar.values import rejected
+from integrations.smartcar.signals import read_vin
 from integrations.telematics import Device, Rejected
 
 _REMEMBERED_DAYS = 30

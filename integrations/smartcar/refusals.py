@@ -9,6 +9,7 @@ from enum import Enum
 
 import msgspec
 
+from integrations.bounds import BROKEN
 from integrations.errors import (
     AccessExpired,
     BadRequest,
@@ -116,7 +117,7 @@ def judge(refusal: Refusal) -> IntegrationError | None:
     """Return what a refused request means; None where the body says nothing known, and the status must do."""
     try:
         body = _decode(refusal.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BROKEN:
         return None
     type_, code = body.type, body.code or ""
     if body.errors:

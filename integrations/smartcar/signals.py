@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from integrations.bounds import BROKEN
 from integrations.smartcar.refusals import Verdict, verdict_of
 from integrations.smartcar.values import SIGNALS, BadValue, Record, Values
 
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PAGING = ("page", "pageSize", "page[number]", "page[size]")
 _MOST_SIGNALS = 1000
 _MOST_PAGES = 20

@@ -8,9 +8,11 @@ Smartcar asks the maker again. Our own clock is never the time of a value: each 
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from integrations.aside import rejected
+from integrations.bounds import Limits, is_null_island
 from integrations.telematics import EvReading, FaultCode, FaultReport, Page, Reading, Rejected
 
 KM_PER_MILE = 1.609344
@@ -20,8 +22,7 @@ _KPH_PER_UNIT = {
     **dict.fromkeys(("mph", "miles_per_hour", "miles per hour"), KM_PER_MILE),
 }
 _PERCENT = {"percent": 1.0, "percentage": 1.0, "%": 1.0}
-# The API's unit system is metric unless asked otherwise, and a pushed value may come without its unit.
-_UNSAID = {"odometer_km": 1.0, "range_km": 1.0, "speed_kph": 1.0, "fuel_percent": 1.0, "battery_percent": 1.0}
+_UNSAID = 1.0  # the API is metric unless asked otherwise, and a pushed value may come without its unit
 _LARGEST = {"odometer_km": 1e7, "range_km": 1e4, "speed_kph": 500.0, "fuel_percent": 100.0, "battery_percent": 100.0}
 
 _CHARGING = {
@@ -36,11 +37,6 @@ _CHARGING = {
 _OBD = re.compile(r"[PCBU][0-3][0-9A-F]{3}")
 _CODE = re.compile(r"[!-~]{1,64}")
 _MOST_CODES = 200
-_AHEAD = timedelta(minutes=5)
-_OLDEST = timedelta(days=3653)
-_NULL_ISLAND_DEG = 0.001
-_PAYLOAD_BYTES = 4096
-_NUL = re.compile(r"\x00|\\u0000")
 _SECONDS_UNTIL = 1e11  # the year 5138 in seconds; in milliseconds, 1973
 _MILLISECONDS_UNTIL = 1e14
 
@@ -62,19 +58,13 @@ class BadValue(Exception):  # noqa: N818 - a value, set aside at once
         self.reason = reason
 
 
-def rejected(reason: str, field: str, raw: bytes, device_id: str | None = None) -> Rejected:
-    """Set a record aside; its payload is cut to 4 KiB and free of NUL, which PostgreSQL cannot store."""
-    payload = _NUL.sub("\N{REPLACEMENT CHARACTER}", raw[:_PAYLOAD_BYTES].decode("utf-8", "replace"))
-    return Rejected(reason, field, payload.encode()[:_PAYLOAD_BYTES].decode("utf-8", "ignore"), device_id)
-
-
 class Values:
     """What is known of one vehicle from one answer."""
 
     def __init__(self, device_id: str, now: datetime) -> None:
         self.device_id = device_id
         self.rejected: list[Rejected] = []
-        self._now = now
+        self._limits = Limits.at(now)
         self._readings: dict[datetime, dict[str, Any]] = {}
         self._batteries: dict[datetime, dict[str, Any]] = {}
         self._codes: Record | None = None
@@ -92,10 +82,8 @@ class Values:
             if each in (None, 0, "") and each is not False:
                 continue
             at = _as_instant(each)
-            if at > self._now + _AHEAD:
-                raise BadValue("time_in_future")
-            if at < self._now - _OLDEST:
-                raise BadValue("time_too_old")
+            if doubt := self._limits.doubt(at):
+                raise BadValue(doubt)
             return at
         raise BadValue("time_missing")
 
@@ -126,7 +114,7 @@ class Values:
             return
         if latitude is None or longitude is None:
             raise BadValue("latitude_missing" if latitude is None else "longitude_missing")
-        if abs(latitude) < _NULL_ISLAND_DEG and abs(longitude) < _NULL_ISLAND_DEG:
+        if is_null_island(latitude, longitude):
             raise BadValue("null_island")
         at = self._readings.setdefault(record.at, {})
         at |= {"latitude": latitude, "longitude": longitude}
@@ -144,7 +132,7 @@ class Values:
         if value is None:
             return None
         unit = record.body.get("unit")
-        factor = _UNSAID[column] if unit is None else units.get(unit.lower()) if isinstance(unit, str) else None
+        factor = _UNSAID if unit is None else units.get(unit.lower()) if isinstance(unit, str) else None
         if factor is None:
             raise BadValue("unknown_unit")
         return _number(round(value * factor, 6), column, 0, _LARGEST[column])

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
+from integrations.aside import rejected
+from integrations.bounds import BROKEN
 from integrations.smartcar.listing import is_id
-from integrations.smartcar.signals import BROKEN, take_pushed
-from integrations.smartcar.values import BadValue, Values, rejected
+from integrations.smartcar.signals import take_pushed
+from integrations.smartcar.values import BadValue, Values
 from integrations.telematics import Page
 from integrations.webhooks import Challenge, Delivery, Pushed, WebhookRefused
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from integrations.bounds import BROKEN
 from integrations.errors import CursorRefused, IntegrationError
 from integrations.http import Refusal
 from integrations.smartcar import SmartcarWebhooks
-from integrations.smartcar.batch import BROKEN, PATHS, take_batch
+from integrations.smartcar.batch import PATHS, take_batch
 from integrations.smartcar.listing import read_connections, read_ids
 from integrations.smartcar.refusals import judge
 from integrations.smartcar.schedule import Schedule, pack_id, unpack_id
