@@ -122,6 +122,7 @@ RIGHTS = {
     "read and write": {"SELECT", "INSERT", "UPDATE", "DELETE"},
     "read, insert and update": {"SELECT", "INSERT", "UPDATE"},
     "read and insert": {"SELECT", "INSERT"},
+    "read and update": {"SELECT", "UPDATE"},
     "read": {"SELECT"},
 }
 
