@@ -134,6 +134,19 @@ def test_any_sequence_of_crossings_leaves_the_alerts_of_each_in_turn(
     assert [list(row) for row in found] == expected
 
 
+def test_what_is_open_is_resolved_by_the_first_crossing_of_a_page_that_has_several(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    draw(admin, fleet, alert_on_exit=True, **YARD)
+    go(engine, fleet, 2, (0, "in"), (1, "out"))
+    go(engine, fleet, 6, (2, "in"), (3, "out"), (4, "in"), (5, "out"))
+    assert alerts(admin) == [
+        ("geofence_exit", at(1), at(2)),
+        ("geofence_exit", at(3), at(4)),
+        ("geofence_exit", at(5), None),
+    ]
+
+
 def test_two_vehicles_in_one_fence_have_an_alert_each(
     engine: Database, admin: psycopg.Connection, fleet: Fleet
 ) -> None:

@@ -1,6 +1,7 @@
 """Who changes a fence, and what a worker makes of it: versions, problems, presences, tenants."""
 
 import math
+import threading
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -287,3 +288,29 @@ def test_json_of_another_application_may_hold_more_than_we_read(
     draw(admin, fleet, kind="polygon", boundary={**YARD["boundary"], **extra})
     go(engine, fleet, (0, 0, INSIDE))
     assert kinds(admin) == [("entry", at(0))]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_two_who_evaluate_the_same_fixes_at_once_tell_them_once(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet, is_new: bool
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, **YARD)
+    if not is_new:
+        go(engine, fleet, (0, 0, OUTSIDE), (1, 0, OUTSIDE))
+    page = [(vehicle, at(minute), *place) for vehicle in (0, 1) for minute, place in ((1, INSIDE), (2, OUTSIDE))]
+    told_twice: list[dict[str, int]] = []
+
+    def second() -> None:
+        with engine.tenant_transaction(fleet.tenant_id) as connection:
+            told_twice.append(report(connection, fleet, page))
+
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        assert report(connection, fleet, page) == {"geofence_events": 4}
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.3)
+        assert told_twice == [], "it waits for the one who came first"
+    waiting.join(20)
+
+    assert told_twice == [{}]
+    assert len(kinds(admin)) == 4

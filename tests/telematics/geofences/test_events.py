@@ -12,7 +12,7 @@ from sqlalchemy import text
 from db.engine import Database
 from jobs.telematics.geofences import shapes
 from tests.telematics.geofences import oracle
-from tests.telematics.geofences.places import Fix, Fleet, at, draw_here, report, scratch, told
+from tests.telematics.geofences.places import Fix, Fleet, at, draw_here, report, scratch, square, told
 
 SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much]
 LAST = 8
@@ -169,3 +169,15 @@ def test_a_box_across_the_antimeridian_is_its_inside_whichever_way_it_is_written
     assert {(event[1], event[2], event[3]) for event in found} == {
         (fence, kind, time) for fence in (whole, cut) for kind, time in (("entry", at(1)), ("exit", at(6)))
     }
+
+
+@pytest.mark.parametrize(("west", "east"), [(178.0, 180.0), (-180.0, -178.0)])
+@pytest.mark.parametrize("name", [180.0, -180.0])
+def test_a_fix_on_the_antimeridian_is_on_the_edge_of_a_fence_that_ends_there_whichever_its_sign(
+    engine: Database, fleet: Fleet, west: float, east: float, name: float
+) -> None:
+    box = {"kind": "polygon", "boundary": {"type": "Polygon", "coordinates": [square(west, 0, east, 2)]}}
+    with scratch(engine, fleet) as connection:
+        draw_here(connection, [box])
+        report(connection, fleet, [(0, at(0), 1.0, name), (1, at(0), 3.0, name)])
+        assert [event[:1] for event in told(connection)] == [(fleet.vehicles[0],)]
