@@ -259,3 +259,37 @@ _LIST = text(
 def list_due(connection: Connection, now: datetime, today: date) -> list[Due]:
     """Return what is not in order, the worst first, as it is at this moment."""
     return [Due(*row) for row in connection.execute(_LIST, {"now": now, "today": today})]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A work order that a check has opened."""
+
+    reference: str
+    priority: str
+    vehicle: str
+    schedule: str
+    due_on: date | None
+    description: str
+
+
+_OPENED = text(
+    f"""
+    SELECT w.reference, w.priority, v.name, w.title, w.due_on, w.description
+    FROM work_orders w JOIN vehicles v ON v.id = w.vehicle_id
+    WHERE w.tenant_id = {_TENANT} AND w.schedule_id IS NOT NULL AND w.created_at = :now ORDER BY w.number
+    """
+)
+
+
+def list_opened(connection: Connection, now: datetime) -> list[Opened]:
+    """Return the orders that the check of this moment has opened."""
+    return [Opened(*row) for row in connection.execute(_OPENED, {"now": now})]
+
+
+_SNOOZE = text("UPDATE maintenance_triggers SET snoozed_until = :until WHERE id = :id")
+
+
+def snooze(connection: Connection, trigger_id: UUID, until: date) -> None:
+    """Say and open nothing of a service until a day; one whose order was cancelled gets another one from then on."""
+    connection.execute(_SNOOZE, {"id": trigger_id, "until": until})

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from db.engine import set_tenant
+
 MOST_KM_PER_DAY = 2500
 """Two drivers in turn on a motorway for a whole day; no vehicle of a fleet does more."""
 MOST_DAYS = 30
@@ -178,6 +180,33 @@ def list_quarantined(connection: Connection, tenant_id: UUID | None, limit: int)
     return [Quarantined(*row) for row in connection.execute(text(_LIST), {"tenant_id": tenant_id, "limit": limit})]
 
 
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What a meter of a vehicle is believed to show, and its use a day; None where it is not known yet."""
+
+    tenant: str
+    vehicle_id: UUID
+    vehicle: str
+    meter: str
+    value: float
+    read_at: datetime
+    per_day: float | None
+    now: datetime
+
+
+_METERS = """
+    SELECT t.slug, m.vehicle_id, v.name, m.meter, m.value, m.read_at, m.per_day, clock_timestamp()
+    FROM vehicle_meters m JOIN tenants t ON t.id = m.tenant_id JOIN vehicles v ON v.id = m.vehicle_id
+    WHERE CAST(:tenant_id AS uuid) IS NULL OR m.tenant_id = :tenant_id
+    ORDER BY m.read_at, m.vehicle_id, m.meter LIMIT :limit
+"""
+
+
+def list_meters(connection: Connection, tenant_id: UUID | None, limit: int) -> list[Meter]:
+    """Return what is believed of meters, the stalest first."""
+    return [Meter(*row) for row in connection.execute(text(_METERS), {"tenant_id": tenant_id, "limit": limit})]
+
+
 # What contradicts it gives way: all that came before it where the instrument was replaced, else what is higher before
 # it and lower after it. A service that counted from the old instrument keeps the distance driven since.
 _ACCEPT = text(
@@ -209,7 +238,7 @@ _ACCEPT = text(
         WHERE m.vehicle_id = c.vehicle_id AND m.meter = c.meter RETURNING 1
     )
     UPDATE meter_readings w SET state = 'accepted', reason = NULL FROM chosen c WHERE w.id = c.id
-    RETURNING w.vehicle_id, w.meter
+    RETURNING w.vehicle_id, w.meter, w.tenant_id
     """.replace(":replaced", "CAST(:replaced AS boolean)")
 )
 _NOTE = text(
@@ -232,7 +261,7 @@ _REJUDGE = text(
 
 
 def accept_reading(connection: Connection, reading_id: UUID, *, replaced: bool) -> bool:
-    """Believe a reading that was set aside; what came after it is judged anew by the next check.
+    """Believe a reading of any tenant that was set aside; what came after it is judged anew by the next check.
 
     Args:
         replaced: the instrument is another one. Its numbers begin here, and services count on with the distance that
@@ -244,6 +273,7 @@ def accept_reading(connection: Connection, reading_id: UUID, *, replaced: bool) 
     row = connection.execute(_ACCEPT, {"id": reading_id, "replaced": replaced}).one_or_none()
     if row is None:
         return False
+    set_tenant(connection, row[2])
     values = {"vehicle_id": row[0], "meter": row[1], "id": reading_id}
     connection.execute(_NOTE, values)
     connection.execute(_REJUDGE, values)

@@ -19,6 +19,19 @@ _HOLD = text(
 )
 
 
+_TODAY = text(
+    """
+    SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE time_zone AS date) FROM tenants WHERE id = app_tenant_id()
+    """
+)
+
+
+def read_today(connection: Connection, now: datetime) -> date:
+    """Return the day that it is for the tenant."""
+    today: date = connection.execute(_TODAY, {"now": now}).scalar_one()
+    return today
+
+
 def hold(connection: Connection, now: datetime) -> date:
     """Let nobody else number, open or roll forward the tenant's work orders until the transaction ends.
 

@@ -13,6 +13,7 @@ from jobs.cli import (
     devices,
     doctor,
     geofences,
+    maintenance,
     notifications,
     platform,
     run,
@@ -22,6 +23,7 @@ from jobs.cli import (
     steer,
     tenants,
     webhooks,
+    work_orders,
 )
 from jobs.cli.errors import explain
 from jobs.settings import SettingsError, exit_on_bad_settings
@@ -65,6 +67,8 @@ for _group_name, _group in (("tenants", tenants), ("connections", connections), 
     cli.add_typer(_group.cli, name=_group_name, rich_help_panel="Fleets")
 cli.add_typer(alerts.cli, name="alerts", rich_help_panel="Fleets")
 cli.add_typer(geofences.cli, name="geofences", rich_help_panel="Fleets")
+cli.add_typer(maintenance.cli, name="maintenance", rich_help_panel="Fleets")
+cli.add_typer(work_orders.cli, name="work-orders", rich_help_panel="Fleets")
 cli.add_typer(notifications.cli, name="notifications", rich_help_panel="Fleets")
 cli.command(rich_help_panel="Fleets")(simulate.simulate)
 cli.add_typer(webhooks.cli, name="webhooks", rich_help_panel="Run the platform")
