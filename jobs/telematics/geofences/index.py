@@ -98,7 +98,7 @@ class FenceIndex:
         numbers = np.concatenate((numbers, on_seam))
         latitudes, longitudes = fixes.latitudes[numbers], fixes.longitudes[numbers].copy()
         longitudes[fixes.count :] *= -1
-        tree = STRtree(shapely.points(longitudes, latitudes))
+        tree = STRtree(np.asarray(shapely.points(longitudes, latitudes)))
         pieces = [_runs(fixes, _NONE, _NONE, _NONE)]
         for start, stop in self._blocks(len(numbers)):
             entry, point = tree.query(self._boxes[start:stop])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely import Polygon
+from shapely import Polygon, affinity
 
 MOST_POSITIONS = 20_000
 MOST_DEGREES_WIDE = 180.0
@@ -218,6 +218,5 @@ def _cut(polygon: Polygon) -> list[Polygon]:
         piece = shapely.intersection(polygon, shapely.box(turn - 180, -90, turn + 180, 90))
         for part in shapely.get_parts(piece):
             if isinstance(part, Polygon) and part.area > 0:
-                back = shapely.transform(part, lambda xy, by=turn: np.column_stack((xy[:, 0] - by, xy[:, 1])))
-                parts.append(back)
+                parts.append(affinity.translate(part, xoff=-turn))
     return parts
