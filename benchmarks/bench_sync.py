@@ -154,7 +154,11 @@ class Bench:
             cursor.executemany(
                 "INSERT INTO geofences (tenant_id, name, boundary) VALUES (%s, %s, %s)",
                 [
-                    (self.tenant_id, f"Fence {number}", json.dumps(boundary(*place, random.uniform(0.001, 0.004))))
+                    (
+                        self.tenant_id,
+                        f"Fence {number}",
+                        json.dumps(boundary(place[0], place[1], random.uniform(0.001, 0.004))),
+                    )
                     for number, place in enumerate(places)
                 ],
             )

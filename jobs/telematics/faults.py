@@ -16,7 +16,6 @@ from db.queries.faults import Fault, Key
 from integrations.telematics import FaultCode, FaultReport
 from jobs.outcomes import Counts
 
-
 SEVERITIES = ("low", "medium", "high", "critical")
 """A report that is not complete was pushed, and does not say which lamps are on: it makes no code less severe."""
 
