@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench-sync bench-geofence bench-ledger bench-maintenance soak clean
+.PHONY: help setup demo test check bench-sync bench-geofence bench-ledger bench-mail bench-maintenance soak clean
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-ledger: setup ## measure the ledger beside other job queues
 
 bench-maintenance: setup ## measure the due check beside the bare SELECT of what is due
 	@$(RUN) python -m benchmarks.bench_maintenance
+
+bench-mail: setup ## measure how fast mails are written, sent and recorded
+	@$(RUN) python -m benchmarks.bench_mail
 
 soak: setup ## run for minutes while processes and servers are killed
 	@$(RUN) pytest -m soak --timeout 1800 $(ARGS)

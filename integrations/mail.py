@@ -103,13 +103,13 @@ class MailSession:
             MailServerAway: the session is over; this mail may or may not have been accepted.
         """
         try:
-            code, said = self._smtp.mail(sender)
+            code, said = self._smtp.docmd("MAIL", f"FROM:<{sender}>")
         except (smtplib.SMTPException, OSError) as error:
             raise MailServerAway(f"the mail server ended the session: {type(error).__name__}") from None
         if code != 250:
             raise MailServerAway(f"the mail server refuses the sender: {code}")
         try:
-            code, said = self._smtp.rcpt(to)
+            code, said = self._smtp.docmd("RCPT", f"TO:<{to}>")
             if code not in (250, 251):
                 return self._not_taken(code, said, to, at_recipient=True)
             try:
@@ -157,6 +157,8 @@ def _open(server: MailServer) -> smtplib.SMTP:
             smtp = smtplib.SMTP(server.host, server.port, name, timeout=server.timeout_s)
     except (smtplib.SMTPException, OSError) as error:
         raise MailServerAway(f"the mail server cannot be reached: {_named(error)}") from None
+    assert smtp.sock is not None
+    smtp.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # commands are small, and each is waited for
     try:
         if server.tls == "smtp+starttls":
             smtp.starttls(context=ssl.create_default_context())

@@ -1,15 +1,18 @@
 """Mails on their way: claimed in batches, sent over one connection outside any transaction, recorded as they go.
 
-Delivery is at least once. Between a server's acceptance and our record lie at most RECORD_AFTER mails or RECORD_S
-seconds: a worker killed there sends those again, with the same Message-ID.
+Delivery is at least once. While one group of RECORD_AFTER mails is recorded the next is sent: at most twice as many lie
+between a server's acceptance and our record. A worker killed there sends those again, with the same Message-ID.
 """
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import Database
 from db.queries import deliveries as queries
@@ -22,8 +25,8 @@ from jobs.outcomes import Counts
 
 _log = structlog.get_logger()
 
-BATCH = 100
-RECORD_AFTER = 20
+BATCH = 200
+RECORD_AFTER = 10
 RECORD_S = 0.25
 _SEND_FOR_S = LEASE_S / 4
 """How far into its claim a batch is sent; a single mail may take as long again, twice."""
@@ -104,6 +107,14 @@ def _send_over(
     return True
 
 
+class _Envelope(NamedTuple):
+    """A mail as it goes over the wire."""
+
+    sender: str
+    to: str
+    content: bytes
+
+
 class _Batch:
     """The mails of one claim. Whatever happens on the way, what was done is recorded and the rest given back."""
 
@@ -124,37 +135,54 @@ class _Batch:
         self._counts = counts
         self._unrecorded: list[Outcome] = []
         self._since = 0.0
+        self._recorder: ThreadPoolExecutor | None = None
+        self._recording: Future[None] | None = None
         self.answered = 0
 
     def send(self, notices: list[Notice]) -> None:
-        """Send all, in order.
+        """Send all, in order; the next ones are written while the server is waited for.
 
         Raises:
             MailServerAway: the session is over.
         """
         stop_at = time.monotonic() + _SEND_FOR_S
         waiting = iter(notices)
-        try:
-            for notice in waiting:
-                if time.monotonic() > stop_at:
-                    self._give_back([notice, *waiting])
-                    break
-                self._keep(self._attempt(notice))
-        except MailServerAway:
-            self._give_back(list(waiting))
-            raise
-        finally:
-            self._record()
+        with ThreadPoolExecutor(1, "mails-write") as writer, ThreadPoolExecutor(1, "mails-record") as recorder:
+            self._recorder = recorder
+            written = writer.map(self._write, notices)
+            try:
+                for notice in waiting:
+                    if time.monotonic() > stop_at:
+                        self._give_back([notice, *waiting])
+                        break
+                    self._keep(self._attempt(notice, next(written)))
+            except MailServerAway:
+                self._give_back(list(waiting))
+                raise
+            finally:
+                writer.shutdown(wait=False, cancel_futures=True)
+                self._begin_record()
+                self._end_record()
 
-    def _attempt(self, notice: Notice) -> Outcome:
-        at = self._clock()
+    def _write(self, notice: Notice) -> _Envelope | str:
+        """Return a mail as it is sent, or why there is none. No mail of one row may end the run of all."""
         try:
-            mail = compose(notice, self._read_folded(notice), self._letterhead, at)
-            sender, to, content = check_address(mail.sender), check_address(mail.to), build(mail)
+            mail = compose(notice, self._read_folded(notice), self._letterhead, self._clock())
+            return _Envelope(check_address(mail.sender), check_address(mail.to), build(mail))
         except UnsendableMail as error:
-            return Outcome(notice.id, "failed", "unreadable", at, str(error))
+            return str(error)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            _log.exception("mail_not_written", notification=str(notice.id))
+            return f"it cannot be written: {type(error).__name__}"
+
+    def _attempt(self, notice: Notice, written: _Envelope | str) -> Outcome:
+        at = self._clock()
+        if isinstance(written, str):
+            return Outcome(notice.id, "failed", "unreadable", at, written)
         try:
-            answer = self._session.send(sender, to, content)
+            answer = self._session.send(written.sender, written.to, written.content)
         except MailServerAway as error:
             if error.in_mail:
                 self._keep(self._put_off(notice, at, str(error), None))
@@ -194,19 +222,29 @@ class _Batch:
             self._since = time.monotonic()
         self._unrecorded.append(outcome)
         if len(self._unrecorded) >= RECORD_AFTER or time.monotonic() - self._since >= RECORD_S:
-            self._record()
+            self._begin_record()
 
-    def _record(self) -> None:
-        if not self._unrecorded:
-            return
-        with self._database.system_transaction() as connection:
-            recorded = queries.record(connection, self._token, self._unrecorded)
+    def _begin_record(self) -> None:
+        """Record what has come together while the next mails are sent; the group before is then recorded."""
+        self._end_record()
+        if self._unrecorded:
+            assert self._recorder is not None
+            self._recording = self._recorder.submit(self._record, self._unrecorded)
+            self._unrecorded = []
+
+    def _end_record(self) -> None:
+        if self._recording is not None:
+            recording, self._recording = self._recording, None
+            recording.result()
+
+    def _record(self, outcomes: list[Outcome]) -> None:
+        with self._database.statement() as connection:
+            recorded = queries.record(connection, self._token, outcomes)
         words = {"ready": "put_off", "sent": "sent", "failed": "failed"}
-        for outcome in self._unrecorded:
+        for outcome in outcomes:
             if outcome.attempt is not None:
                 _add(self._counts, words[outcome.state], 1)
-        _add(self._counts, "lost", len(self._unrecorded) - recorded)
-        self._unrecorded = []
+        _add(self._counts, "lost", len(outcomes) - recorded)
 
 
 def _begin_outage(database: Database, reason: str) -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from db.queries.deliveries import Outcome
 from jobs.notifications import delivery, mails
 from jobs.settings import get_settings
 from tests.notifications.conftest import DELIVER, Desk, Inbox, Received
@@ -111,7 +112,7 @@ def test_killed_between_the_server_and_the_record_a_mail_is_repeated_under_the_s
     told.alert()
     told.deliver_plan()
     with monkeypatch.context() as patch:
-        patch.setattr(mails._Batch, "_record", lambda self: None)  # the process ended before it
+        patch.setattr(mails._Batch, "_record", lambda self, outcomes: None)  # the process ended before it
         told.send()
     assert len(inbox.mails) == 1
     assert told.states() == {"ready": 1}
@@ -132,11 +133,11 @@ def test_a_frozen_worker_that_wakes_up_records_nothing_of_what_is_another_s_by_n
     told.deliver_plan()
     record = mails._Batch._record
 
-    def frozen_before_it(self: mails._Batch) -> None:
+    def frozen_before_it(self: mails._Batch, outcomes: list[Outcome]) -> None:
         monkeypatch.setattr(mails._Batch, "_record", record)
         told.pass_time(timedelta(minutes=5))
         assert told.send() == {"sent": 1}
-        record(self)
+        record(self, outcomes)
 
     monkeypatch.setattr(mails._Batch, "_record", frozen_before_it)
 
