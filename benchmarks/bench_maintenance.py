@@ -1,10 +1,10 @@
 """The due check beside the bare SELECT of what is due: `python -m benchmarks.bench_maintenance`, one line of JSON.
 
 Ours finds what is due, numbers and opens its work orders with their checklists, and writes the alerts and the
-notification of each that the database hangs on them, to the commit. Beside it, in the same run on the same rows: the same finding as a SELECT (what
-`fleet-jobs maintenance` shows), fetched by a client that writes nothing; the plainest SELECT of what is due, without
-reasons and forecasts; and the loop that opens an order and an alert for each row by itself. The two steps before the
-check, meters and triggers, are measured too.
+notification of each that the database hangs on them, to the commit. Beside it, in the same run on the same rows: the
+same finding as a SELECT (what `fleet-jobs maintenance` shows), fetched by a client that writes nothing; the plainest
+SELECT of what is due, without reasons and forecasts; and the loop that opens an order and an alert for each row by
+itself. The two steps before the check, meters and triggers, are measured too.
 """
 
 import argparse
@@ -117,7 +117,7 @@ class Bench:
 
     def forget(self) -> None:
         """Take back what a check did, meters and triggers excepted."""
-        self.admin.execute("TRUNCATE work_orders, alerts, work_order_counters CASCADE")
+        self.admin.execute("TRUNCATE work_orders, alerts, notifications, work_order_counters CASCADE")
         self.admin.execute("UPDATE vehicle_positions SET odometer_at = odometer_at + interval '1 second'")
         self.admin.execute("VACUUM ANALYZE")
         self.admin.execute("CHECKPOINT")
