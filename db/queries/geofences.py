@@ -92,19 +92,10 @@ class Watermark(msgspec.Struct, frozen=True, gc=False):
 
 
 # Locked in the order of their ids, as by any other who locks several: nobody waits in a circle.
-_ADVANCE = text(
+_LOCK = text(
     """
-    WITH known AS MATERIALIZED (
-        SELECT vehicle_id, fences_at FROM vehicle_positions WHERE vehicle_id = ANY(CAST(:vehicles AS uuid[]))
-        ORDER BY vehicle_id FOR NO KEY UPDATE
-    ),
-    advanced AS (
-        UPDATE vehicle_positions p SET fences_at = n.newest_at
-        FROM known k JOIN unnest(CAST(:vehicles AS uuid[]), CAST(:newest AS timestamptz[])) AS n (vehicle_id, newest_at)
-             USING (vehicle_id)
-        WHERE p.vehicle_id = k.vehicle_id AND (k.fences_at IS NULL OR k.fences_at < n.newest_at)
-    )
-    SELECT vehicle_id, fences_at, (SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id()) FROM known
+    SELECT vehicle_id, fences_at, (SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id())
+    FROM vehicle_positions WHERE vehicle_id = ANY(CAST(:vehicles AS uuid[])) ORDER BY vehicle_id FOR NO KEY UPDATE
     """
 )
 _PLACE = text(
@@ -116,23 +107,34 @@ _PLACE = text(
 )
 
 
-def advance_watermarks(connection: Connection, newest: dict[UUID, datetime]) -> list[Watermark]:
-    """Move the watermarks of vehicles on to their newest fix; return where they were.
-
-    Nobody else moves them until the transaction ends.
-    """
-    found = _advance(connection, newest)
-    if len(found) < len(newest):
+def lock_watermarks(connection: Connection, vehicles: Sequence[UUID]) -> list[Watermark]:
+    """Return the watermarks of vehicles; nobody else moves them until the transaction ends, when its positions have."""
+    found = _lock(connection, vehicles)
+    if len(found) < len(vehicles):
         known = {each.vehicle_id for each in found}
-        unknown = {vehicle_id: at for vehicle_id, at in newest.items() if vehicle_id not in known}
+        unknown = [vehicle_id for vehicle_id in vehicles if vehicle_id not in known]
         connection.execute(_PLACE, {"vehicles": _array(unknown)})
-        found += _advance(connection, unknown)
+        found += _lock(connection, unknown)
     return found
 
 
-def _advance(connection: Connection, newest: dict[UUID, datetime]) -> list[Watermark]:
+def _lock(connection: Connection, vehicles: Iterable[UUID]) -> list[Watermark]:
+    return [Watermark(*row) for row in connection.execute(_LOCK, {"vehicles": _array(vehicles)})]
+
+
+_ADVANCE = text(
+    """
+    UPDATE vehicle_positions p SET fences_at = n.newest_at
+    FROM unnest(CAST(:vehicles AS uuid[]), CAST(:newest AS timestamptz[])) AS n (vehicle_id, newest_at)
+    WHERE p.vehicle_id = n.vehicle_id AND (p.fences_at IS NULL OR p.fences_at < n.newest_at)
+    """
+)
+
+
+def advance_watermarks(connection: Connection, newest: dict[UUID, datetime]) -> None:
+    """Move the watermarks of locked vehicles whose positions are not stored here on to their newest fix."""
     times = "{" + ",".join(at.isoformat() for at in newest.values()) + "}"
-    return [Watermark(*row) for row in connection.execute(_ADVANCE, {"vehicles": _array(newest), "newest": times})]
+    connection.execute(_ADVANCE, {"vehicles": _array(newest), "newest": times})
 
 
 _FORGET_WATERMARKS = text(

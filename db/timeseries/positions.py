@@ -95,7 +95,8 @@ _MOVE = text(
             for at, values in _GROUPS.items()
             for column in (at, *values)
         )
-    }
+    },
+        fences_at = greatest(p.fences_at, {_given("time")})
     FROM staged_positions_1 AS s
     WHERE p.vehicle_id = ANY (ARRAY(SELECT vehicle_id FROM staged_positions_1)) AND p.vehicle_id = s.vehicle_id
       AND ({" OR ".join(_newer(at) for at in _GROUPS)})
@@ -103,8 +104,9 @@ _MOVE = text(
 )
 _PLACE = text(
     f"""
-    INSERT INTO vehicle_positions (tenant_id, vehicle_id, {", ".join(_COLUMNS)})
-    SELECT (SELECT app_tenant_id()), s.vehicle_id, {", ".join(map(_given, _COLUMNS))} FROM staged_positions_1 s
+    INSERT INTO vehicle_positions (tenant_id, vehicle_id, {", ".join(_COLUMNS)}, fences_at)
+    SELECT (SELECT app_tenant_id()), s.vehicle_id, {", ".join(map(_given, _COLUMNS))}, {_given("time")}
+    FROM staged_positions_1 s
     ORDER BY s.vehicle_id
     ON CONFLICT (vehicle_id) DO NOTHING
     """
@@ -113,6 +115,8 @@ _PLACE = text(
 
 def store_positions(connection: Connection, rows: Sequence[bytes]) -> int:
     """Move the transaction's tenant's vehicles to their newest fix and meters; an older one changes nothing.
+
+    Their fixes up to the newest one have been held against fences by then: the watermark moves with them.
 
     Args:
         rows: by `pack_position`, one per vehicle.

@@ -40,13 +40,12 @@ def locate(connection: Connection, tenant_id: UUID, points: Sequence[bytes]) -> 
 def cross(connection: Connection, tenant_id: UUID, located: Located, now: datetime) -> Counts:
     """Write what a page's fixes mean for the tenant's fences; its points are stored, its positions not yet.
 
-    A vehicle's fixes up to its watermark were evaluated, or came late. Fences that have changed since the page was
-    located are asked again.
+    A vehicle's fixes up to its watermark were evaluated, or came late; `store_positions` moves it, or `advance`. Fences
+    that have changed since the page was located are asked again.
     """
     fixes, index, runs = located.fixes, located.index, located.runs
     ends = fixes.starts[1:]
-    newest = [instant(time_us) for time_us in fixes.times_us[ends - 1].tolist()]
-    watermarks = queries.advance_watermarks(connection, dict(zip(fixes.vehicles, newest, strict=True)))
+    watermarks = queries.lock_watermarks(connection, fixes.vehicles)
     if watermarks[0].version != index.version:
         index = load_index(connection, tenant_id)
         runs = index.runs(fixes)
@@ -57,6 +56,12 @@ def cross(connection: Connection, tenant_id: UUID, located: Located, now: dateti
     known = queries.read_presence(connection, [fixes.vehicles[number] for number in moved])
     outcome = _follow_all(index, fixes, runs, begins, known)
     return _write(connection, outcome, now)
+
+
+def advance(connection: Connection, fixes: Fixes) -> None:
+    """Move the watermarks of vehicles whose positions somebody else stores, after `cross`."""
+    newest = [instant(time_us) for time_us in fixes.times_us[fixes.starts[1:] - 1].tolist()]
+    queries.advance_watermarks(connection, dict(zip(fixes.vehicles, newest, strict=True)))
 
 
 def _begins(fixes: Fixes, fences_at: dict[UUID, datetime | None]) -> list[int]:

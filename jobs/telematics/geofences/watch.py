@@ -10,7 +10,7 @@ from jobs.telematics.geofences import shown
 from jobs.telematics.geofences.cache import find_index
 from jobs.telematics.geofences.fixes import of_rows
 from jobs.telematics.geofences.index import FenceIndex
-from jobs.telematics.geofences.pages import Located, cross
+from jobs.telematics.geofences.pages import Located, advance, cross
 
 FIRST = timedelta(minutes=15)
 """How far back a vehicle that was never evaluated begins."""
@@ -38,6 +38,7 @@ def _evaluate(run: Run) -> tuple[Counts, bool]:
             return {}, False
         fixes = of_rows(rows)
         counts = cross(connection, run.tenant_id, Located(index, fixes, index.runs(fixes)), run.now)
+        advance(connection, fixes)
     most = max(Counter(row[0] for row in rows).values())
     return {"fixes": len(rows)} | counts, len(rows) == _FIXES or most == _FIXES_OF_A_VEHICLE
 

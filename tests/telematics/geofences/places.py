@@ -116,7 +116,11 @@ def pack(fleet: Fleet, fixes: Iterable[Fix]) -> list[bytes]:
 def report(connection: Connection, fleet: Fleet, fixes: Iterable[Fix], now: datetime | None = None) -> dict[str, int]:
     """Evaluate a page in an open transaction."""
     located = pages.locate(connection, fleet.tenant_id, pack(fleet, fixes))
-    return {} if located is None else pages.cross(connection, fleet.tenant_id, located, now or at(0))
+    if located is None:
+        return {}
+    counts = pages.cross(connection, fleet.tenant_id, located, now or at(0))
+    pages.advance(connection, located.fixes)
+    return counts
 
 
 @contextmanager
