@@ -163,6 +163,18 @@ def send_test(
     say(f"the mail server has taken it{f' as {answer.queue_id}' if answer.queue_id else ''}: <{mail.message_id}>")
 
 
+@cli.command("inbox")
+def inbox(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where the page is, on this machine only.")] = 8025,
+    smtp_port: Annotated[int, typer.Option(min=1, max=65_535, help="Where mails are taken: FLEET_SMTP_URL.")] = 1025,
+) -> None:
+    """Take mails on this machine and show them on a page, instead of sending them anywhere; for developers."""
+    from jobs.notifications.inbox import HOST, serve
+
+    say(f"http://{HOST}:{port}/ shows what comes to FLEET_SMTP_URL=smtp://{HOST}:{smtp_port}")
+    serve(smtp_port, port)
+
+
 @cli.command("preferences")
 def preferences(tenant: TenantOption = None, as_json: JsonOption = False) -> None:
     """List who wishes to be told how; a line without a user holds for all of the tenant who have none of their own."""

@@ -13,9 +13,9 @@ _SERVICE: dict[str, Any] = {
     "vehicle_name": "Van 12",
     "work_order_id": str(_ID),
     "work_order_number": "WO-2026-00042",
-    "reason": "Oil change: 15,020 of 15,000 km; due on 2026-11-24",
-    "due_on": "2026-11-20",
-    "predicted_on": "2026-11-24",
+    "reason": "Oil change: 15,020 of 15,000 km",
+    "due_on": "2026-12-01",
+    "predicted_on": "2026-11-20",
     "vendor_name": "Garage Lindner",
     "checklist": ["Change oil and filter", "Check the brake fluid", "Look for leaks below the engine"],
 }

@@ -251,7 +251,7 @@ def _maintenance(telling: Telling) -> View:
     t, kind = telling.words.t, telling.of.kind
     service = telling.text("schedule_name", longest=_LONGEST_NAME) or t("word.some_service")
     number = telling.text("work_order_number", longest=40)
-    reason = _reason(telling, service)
+    reason, due_on = _reason(telling, service), telling.day("due_on")
     steps = telling.details.get("checklist")
     named = [each.get("name") if isinstance(each, dict) else each for each in steps] if isinstance(steps, list) else []
     return telling.view(
@@ -260,11 +260,11 @@ def _maintenance(telling: Telling) -> View:
         ("vehicle", telling.vehicle),
         ("service", service),
         ("reason", reason),
-        ("due_on", telling.day("due_on")),
-        ("predicted_on", telling.day("predicted_on")),
+        ("due_on", due_on),
+        ("predicted_on", None if due_on and kind != "maintenance_due_soon" else telling.day("predicted_on")),
         ("work_order", number),
         ("vendor", telling.text("vendor_name", "vendor", longest=_LONGEST_NAME)),
-        brief=reason or telling.day("due_on") or "",
+        brief=reason or due_on or "",
         steps=[clip(each) for each in named[:_MOST_STEPS] if each],
         work_order_id=telling.text("work_order_id", longest=40),
         work_order_number=number,

@@ -2,21 +2,19 @@
 
 import re
 from collections.abc import Iterator
-from threading import Thread
 from uuid import uuid4
 
 import pytest
 import requests
-import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from jobs.embedded.process import free_port
 from jobs.notifications.unsubscribe import Unsubscriber, address_digest
 from jobs.notifications.web import routes
 from tests.factories import ENCRYPTION_KEY
 from tests.notifications.conftest import Desk, Inbox
+from tests.notifications.hook import serving
 
 KEYS = [ENCRYPTION_KEY.encode()]
 
@@ -27,19 +25,11 @@ def origin(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     from jobs import process
     from jobs.settings import get_settings
 
-    port = free_port()
     app = Starlette(routes=routes(process.get_database(), Unsubscriber(KEYS, "")))
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off", ws="none"))
-    thread = Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    url = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("FLEET_WEBHOOK_ORIGIN", url)
-    get_settings.cache_clear()
-    yield url
-    server.should_exit = True
-    thread.join()
+    with serving(app) as url:
+        monkeypatch.setenv("FLEET_WEBHOOK_ORIGIN", url)
+        get_settings.cache_clear()
+        yield url
 
 
 def link_of(inbox: Inbox) -> str:
