@@ -57,8 +57,8 @@ class Notice:
 _IS_DUE = text(
     """
     SELECT EXISTS (SELECT FROM notifications n
-                   WHERE n.state = 'ready' AND n.channel = :channel AND n.next_attempt_at <= :now
-                     AND (n.claimed_until IS NULL OR n.claimed_until < :now))
+                   WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = ANY ('{0,1,2,3}')
+                     AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < :now))
     """
 )
 

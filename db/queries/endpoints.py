@@ -86,7 +86,7 @@ _DISABLE = text(
     INSERT INTO alerts (tenant_id, kind, severity, subject, message, details, opened_at)
     SELECT tenant_id, 'endpoint_disabled', 'high', 'endpoint:' || id,
            format('The endpoint "%s" was turned off: %s', left(name, 100), CAST(:reason AS text)),
-           jsonb_build_object('endpoint_id', id, 'name', left(name, 100)), :now
+           jsonb_build_object('endpoint_id', id, 'name', left(name, 100), 'reason', CAST(:reason AS text)), :now
     FROM disabled
     ON CONFLICT DO NOTHING
     """

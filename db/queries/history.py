@@ -24,6 +24,15 @@ _PURGE = {
             SELECT connection_id, event_id FROM webhook_deliveries WHERE created_at < :now - INTERVAL '7 days'
             LIMIT :batch FOR UPDATE SKIP LOCKED)
     """,
+    # Its attempts go with it. What is still to be sent stays, however old.
+    "notifications": """
+        DELETE FROM notifications WHERE id IN (
+            SELECT n.id FROM tenants t CROSS JOIN LATERAL (
+                SELECT id FROM notifications
+                WHERE tenant_id = t.id AND created_at < :now - INTERVAL '90 days' AND state NOT IN ('pending', 'ready')
+                ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED) n
+            LIMIT :batch)
+    """,
 }
 
 

@@ -20,7 +20,7 @@ def deliver(run: Run) -> Counts | NextSlice:
     """Plan what is new and send the mails that are due. Without a mail server they wait."""
     settings = get_settings()
     until = time.monotonic() + settings.slice_s
-    counts = plan(run.database, run.now)
+    counts = plan(run.database, run.now, until=time.monotonic() + settings.slice_s / 2)
     server, letterhead = mail_server(settings), letterhead_of(settings)
     if server is None or letterhead is None:
         return counts

@@ -1,5 +1,7 @@
 """What becomes of new notifications: sent now, held for quiet hours or a digest, or folded into one message."""
 
+import math
+import time
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -19,8 +21,11 @@ MOST_AN_HOUR = 60
 BATCH = 10_000
 
 
-def plan(database: Database, now: datetime) -> Counts:
-    """Decide on everything that is pending and due. Twice is harmless: what was decided on is pending no more."""
+def plan(database: Database, now: datetime, *, until: float = math.inf) -> Counts:
+    """Decide on everything that is pending and due, or on as much as can be until `until` (of `time.monotonic`).
+
+    Twice is harmless: what was decided on is pending no more.
+    """
     counts: Counts = {}
     while True:
         with database.system_transaction() as connection:
@@ -37,7 +42,7 @@ def plan(database: Database, now: datetime) -> Counts:
         for word, number in told.items():
             if number:
                 counts[word] = counts.get(word, 0) + number
-        if taken < BATCH:
+        if taken < BATCH or time.monotonic() > until:
             return counts
 
 

@@ -45,6 +45,7 @@ _DETAILS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "maintenance_due": ("maintenance", "medium", _SERVICE),
     "maintenance_overdue": ("maintenance", "high", _SERVICE),
     "work_order_flagged": ("maintenance", "medium", _SERVICE | {"reason": "completed without a meter reading"}),
+    "endpoint_disabled": ("other", "high", {"name": "ERP", "reason": "it answered 410 Gone"}),
     "alert": ("other", "medium", {}),
     "summary": ("connectivity", "high", {}),
     "digest": ("all", "high", {}),

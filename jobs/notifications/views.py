@@ -271,6 +271,16 @@ def _maintenance(telling: Telling) -> View:
     )
 
 
+def _endpoint(telling: Telling) -> View:
+    t = telling.words.t
+    return telling.view(
+        t("endpoint_disabled.title", name=telling.text("name", longest=_LONGEST_NAME) or "?"),
+        t("endpoint_disabled.lead"),
+        ("reason", telling.text("reason")),
+        ("time", telling.opened),
+    )
+
+
 def _test(telling: Telling) -> View:
     t = telling.words.t
     return telling.view(t("test.title"), t("test.lead"), ("sent", telling.opened))
@@ -290,5 +300,6 @@ _VIEWS: dict[str, Callable[[Telling], View]] = {
     "maintenance_due": _maintenance,
     "maintenance_overdue": _maintenance,
     "work_order_flagged": _maintenance,
+    "endpoint_disabled": _endpoint,
     "test": _test,
 }
