@@ -140,10 +140,12 @@ class MailSession:
     def _not_taken(self, code: int, said: bytes, to: str, *, at_recipient: bool) -> NotTaken:
         if code == 421 or code < 400:  # it is closing, or talks no SMTP
             raise MailServerAway(f"the mail server ended the session: {code}", in_mail=True)
-        if code in (530, 535, 550) and _enhanced(said) in ("5.7.0", "5.7.1", "5.7.8") and _wants_login(said):
+        if code == 530:
             raise MailServerAway(f"the mail server wants a login: {code}")
         self._smtp.rset()
-        return NotTaken(code, _without_addresses(said, to), code >= 500, at_recipient and _is_bad_address(code, said))
+        is_final = code >= 500 and not _is_ours_to_mend(said)
+        bad_address = is_final and at_recipient and _is_bad_address(code, said)
+        return NotTaken(code, _without_addresses(said, to), is_final, bad_address)
 
 
 def _open(server: MailServer) -> smtplib.SMTP:
@@ -187,8 +189,9 @@ def _enhanced(said: bytes) -> str | None:
     return found[1] if found else None
 
 
-def _wants_login(said: bytes) -> bool:
-    return b"auth" in said.lower() or b"relay" in said.lower()
+def _is_ours_to_mend(said: bytes) -> bool:
+    """Tell whether the server would take the mail of one whom it lets send: an operator may mend that meanwhile."""
+    return (_enhanced(said) or "5.7.").startswith("5.7.") and (b"relay" in said.lower() or b"auth" in said.lower())
 
 
 def _is_bad_address(code: int, said: bytes) -> bool:

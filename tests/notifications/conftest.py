@@ -63,6 +63,7 @@ class Inbox:
     answers: dict[str, str] = field(default_factory=dict)
     at_data: Callable[[Received], str | None] = lambda mail: None
     sessions: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
     _controller: Controller | None = None
 
     async def handle_EHLO(
@@ -94,7 +95,7 @@ class Inbox:
 
     def start(self) -> None:
         """Open, or open again."""
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, **self.options)
         self._controller.start()
 
     def stop(self) -> None:

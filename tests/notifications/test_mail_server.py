@@ -1,0 +1,144 @@
+"""Getting in at a mail server: TLS that is verified, a login that is never shown, and servers that misbehave."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from integrations.errors import PermanentError
+from integrations.mail import Accepted, MailServer, MailServerAway, MailSession
+from jobs.settings import get_settings
+from tests.notifications.conftest import Desk, Inbox
+from tests.notifications.test_endpoints import certificate_of
+
+CONTENT = b"Subject: x\r\n\r\nx\r\n"
+
+
+def send(url: str, timeout_s: float = 5) -> Accepted | object:
+    server = MailServer.from_url(url)
+    quick = MailServer(server.host, server.port, server.tls, server.user, server.password, timeout_s)
+    with MailSession(quick) as session:
+        return session.send("a@x.example", "b@y.example", CONTENT)
+
+
+def only_ann(server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: object) -> AuthResult:
+    assert isinstance(given, LoginPassword)
+    return AuthResult(success=(given.login, given.password) == (b"ann", b"p@ss:w/rd"))
+
+
+@contextmanager
+def opened(**options: object) -> Iterator[Inbox]:
+    inbox = Inbox(options=options)
+    inbox.start()
+    try:
+        yield inbox
+    finally:
+        inbox.stop()
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A certificate for `localhost` that this process trusts."""
+    path = certificate_of("localhost", tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(path)
+    return context
+
+
+def test_a_login_goes_over_starttls(tls: ssl.SSLContext) -> None:
+    with opened(tls_context=tls, require_starttls=True, authenticator=only_ann, auth_required=True) as inbox:
+        assert send(f"smtp+starttls://ann:p%40ss%3Aw%2Frd@localhost:{inbox.port}") == Accepted("4Abc123")
+        with pytest.raises(MailServerAway, match="does not let us in") as caught:
+            send(f"smtp+starttls://ann:hunter2@localhost:{inbox.port}")
+        assert "hunter2" not in str(caught.value)
+        with pytest.raises(MailServerAway):
+            send(f"smtp://localhost:{inbox.port}")
+    assert len(inbox.mails) == 1
+
+
+def test_a_certificate_of_another_name_or_of_nobody_is_refused(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tls_context=tls) as inbox:
+        with pytest.raises(MailServerAway, match="SSLCertVerificationError"):
+            send(f"smtp+starttls://127.0.0.1:{inbox.port}")
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(MailServerAway, match="SSLCertVerificationError"):
+            send(f"smtp+starttls://localhost:{inbox.port}")
+
+
+def test_a_server_without_tls_gets_neither_login_nor_mail_where_tls_was_asked_for() -> None:
+    with opened() as inbox:
+        with pytest.raises(MailServerAway, match="SMTPNotSupportedError"):
+            send(f"smtp+starttls://ann:hunter2@127.0.0.1:{inbox.port}")
+        with pytest.raises(MailServerAway):
+            send(f"smtps://ann:hunter2@127.0.0.1:{inbox.port}")
+    assert inbox.mails == []
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")
+def test_a_server_that_wants_a_login_loses_no_mail(told: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(authenticator=only_ann, auth_required=True, auth_require_tls=False) as inbox:
+        monkeypatch.setenv("FLEET_SMTP_URL", inbox.url)
+        get_settings.cache_clear()
+        told.alerts(3, "geofence_entry")
+        told.deliver()
+        assert told.states() == {"ready": 3}
+        assert told.value("SELECT reason FROM channel_outages") == "the mail server refuses the sender: 530"
+        assert told.value("SELECT sum(attempts) FROM notifications") == 0
+
+        monkeypatch.setenv("FLEET_SMTP_URL", inbox.url.replace("//", "//ann:p%40ss%3Aw%2Frd@"))
+        get_settings.cache_clear()
+        assert told.deliver() == {"sent": 3}
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"554 no\r\n", b"220 " + b"x" * 100_000])
+def test_what_talks_no_smtp_is_away(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(MailServerAway):
+            send(f"smtp://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_long() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(MailServerAway, match="cannot be reached"):
+        send(f"smtp://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("smtp://mail.example", MailServer("mail.example", 25, "smtp")),
+        ("smtps://mail.example", MailServer("mail.example", 465, "smtps")),
+        (
+            "smtp+starttls://u%40x:p%3A@mail.example:2525/",
+            MailServer("mail.example", 2525, "smtp+starttls", "u@x", "p:"),
+        ),
+        ("smtp://[::1]:1025", MailServer("::1", 1025, "smtp")),
+    ],
+)
+def test_where_a_server_is(url: str, expected: MailServer) -> None:
+    assert MailServer.from_url(url) == expected
+    assert "p:" not in repr(expected)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "mail.example", "http://mail.example", "smtp://", "smtp://h:port", "smtp://h/x", "smtp://h?x=1"]
+)
+def test_what_is_no_server(url: str) -> None:
+    with pytest.raises(PermanentError, match="must look like smtps://"):
+        MailServer.from_url(url)
