@@ -9,7 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -36,10 +36,15 @@ def test_a_month_ends_where_the_calendar_ends_it(garage: Garage, base: date, mon
 
 
 @IN_ONE_DATABASE
-@given(base=DAYS, months=st.integers(1, 60), day=DAYS, beyond=st.booleans())
+@given(
+    base=DAYS, months=st.integers(1, 60), periods=st.integers(0, 20), days=st.integers(-40, 40), beyond=st.booleans()
+)
+@example(base=date(2020, 1, 31), months=1, periods=1, days=0, beyond=True)
+@example(base=date(2020, 1, 31), months=1, periods=1, days=0, beyond=False)
 def test_the_next_line_of_a_grid_of_months_is_the_first_that_is_not_behind(
-    garage: Garage, base: date, months: int, day: date, beyond: bool
+    garage: Garage, base: date, months: int, periods: int, days: int, beyond: bool
 ) -> None:
+    day = _add_months(base, months * periods) + timedelta(days=days)
     statement = months_until("CAST(:base AS date)", "CAST(:months AS integer)", "CAST(:day AS date)", beyond=beyond)
     with garage.transaction() as connection:
         found = connection.execute(text(f"SELECT {statement}"), {"base": base, "months": months, "day": day}).scalar()
