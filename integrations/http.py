@@ -82,6 +82,11 @@ class BodyTooLarge(TransientError):  # noqa: N818 - named for the caller, as its
     """The answer outgrew its bound and was cut off; asking again at once would only repeat the download."""
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: asked not to follow a redirect, requests still reads its body and parses where it leads."""
+
+
 class HttpSession:
     """Connections to providers, kept open between calls. Holds no credentials: each call brings its own.
 
@@ -91,7 +96,7 @@ class HttpSession:
     def __init__(self, settings: HttpSettings | None = None, wait_for_turn: Callable[[], None] | None = None) -> None:
         self.settings = settings or HttpSettings()
         self._wait_for_turn = wait_for_turn
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.verify = self.settings.ca_file or True
         self._session.headers = requests.structures.CaseInsensitiveDict(

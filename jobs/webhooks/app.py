@@ -30,6 +30,7 @@ class Bounds:
     head_s: float = 10.0
     body_s: float = 10.0
     answer_s: float = 12.0
+    health_s: float = 2.0
     body_bytes: int = LARGEST_PAYLOAD
     head_bytes: int = 16_384
     connections: int = 256
@@ -42,6 +43,8 @@ class Face:
         self._receiver = receiver
         self._bounds = bounds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="health")
+        self._look: asyncio.Future[bool] | None = None
 
     async def receive(self, request: Request) -> Response:
         """Take a delivery."""
@@ -64,9 +67,13 @@ class Face:
         return _response(answer)
 
     async def health(self, request: Request) -> Response:
-        """Tell whether deliveries can be kept, and no more."""
-        loop = asyncio.get_running_loop()
-        is_ready = await loop.run_in_executor(self._threads, self._receiver.is_ready)
+        """Tell whether deliveries can be kept, and no more; all who ask at once wait for one look, and not for long."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.get_running_loop().run_in_executor(self._looking, self._receiver.is_ready)
+        try:
+            is_ready = await asyncio.wait_for(asyncio.shield(self._look), self._bounds.health_s)
+        except TimeoutError:
+            is_ready = False
         return Response(status_code=200 if is_ready else 503)
 
     async def _read_body(self, request: Request) -> bytes | Response:

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from db.queries import telematics
@@ -56,17 +57,21 @@ def read_delivery(run: Run, connection_id: UUID, event_id: str) -> Counts:
 def _own(connection: Connection, connection_id: UUID, page: Page) -> Page:
     """Return a page without the devices that the account has never listed.
 
-    A provider may push for all owners who have allowed one application: what concerns another's vehicle is counted, and
-    nothing of it is kept. A vehicle that is new here is read once the account lists it.
+    A provider may push for all owners who have allowed one application: what concerns another's vehicle, or nobody can
+    tell whose, is counted, and nothing of it is kept. A vehicle that is new here is read once the account lists it.
     """
     devices = {each.device_id for each in page.readings} | {each.device_id for each in page.ev_readings}
     devices |= {each.device_id for each in page.fault_reports} | {each.device_id for each in page.safety_events}
+    devices |= {each.device_id for each in page.rejected if each.device_id is not None}
     foreign = devices - telematics.find_listed(connection, connection_id, list(devices))
-    if not foreign:
-        return page
+    kept = [
+        each if each.device_id is not None else replace(each, payload="")
+        for each in page.rejected
+        if each.device_id not in foreign
+    ]
     return Page(
         [each for each in page.readings if each.device_id not in foreign],
-        [*page.rejected, *(Rejected("foreign_device", "device_id", "") for _ in foreign)],
+        [*kept, *(Rejected("foreign_device", "device_id", "") for _ in foreign)],
         page.cursor,
         page.has_more,
         [each for each in page.ev_readings if each.device_id not in foreign],

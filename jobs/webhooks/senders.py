@@ -28,16 +28,17 @@ class Sender:
 
 
 class Senders:
-    """Finds senders; found or not, an answer is remembered for seconds, so that forgeries do not reach the database.
+    """Finds senders. Found or not, an answer is remembered for seconds; an address that is asked for first costs a look.
 
-    Thread-safe.
+    Who makes addresses up fills the memory of what is not there, never that of senders. Thread-safe.
     """
 
     def __init__(self, database: Database, keyring: Keyring, *, remembered_s: float = REMEMBERED_S) -> None:
         self._database = database
         self._keyring = keyring
         self._remembered_s = remembered_s
-        self._known: dict[Key, tuple[float, Sender | str]] = {}
+        self._senders: dict[Key, tuple[float, Sender | str]] = {}
+        self._others: dict[Key, tuple[float, Sender | str]] = {}
         self._lock = threading.Lock()
 
     def get(self, tenant_id: UUID, connection_id: UUID) -> Sender:
@@ -49,7 +50,7 @@ class Senders:
         """
         key = (tenant_id, connection_id)
         with self._lock:
-            until, found = self._known.get(key, (0.0, ""))
+            until, found = self._senders.get(key) or self._others.get(key, (0.0, ""))
         if time.monotonic() >= until:
             found = self._look_up(tenant_id, connection_id)
             self._remember(key, found)
@@ -75,7 +76,9 @@ class Senders:
 
     def _remember(self, key: Key, found: Sender | str) -> None:
         with self._lock:
-            self._known.pop(key, None)
-            self._known[key] = (time.monotonic() + self._remembered_s, found)  # the oldest is always first
-            while len(self._known) > _MOST_REMEMBERED:
-                del self._known[next(iter(self._known))]
+            self._senders.pop(key, None)
+            self._others.pop(key, None)
+            kept = self._senders if isinstance(found, Sender) else self._others
+            kept[key] = (time.monotonic() + self._remembered_s, found)  # the oldest is always first
+            while len(kept) > _MOST_REMEMBERED:
+                del kept[next(iter(kept))]

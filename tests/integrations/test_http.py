@@ -5,6 +5,7 @@ import pickle
 import socket
 import ssl
 import time
+import tracemalloc
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -44,6 +45,22 @@ def test_headers_that_drip_are_given_up_at_the_deadline() -> None:
         with pytest.raises(TransientError, match="timed out"):
             get(server.url)
         assert 0.9 < time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("location", [b"/elsewhere", b"http://[", b"\xff", b"http://127.0.0.1:1/", b""])
+def test_a_redirect_is_refused_unread_wherever_it_leads(location: bytes) -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    head = b"HTTP/1.1 302 Found\r\nContent-Encoding: gzip\r\nLocation: " + location
+    with answering(head + b"\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(PermanentError, match="status 302, a redirect is not followed"):
+                get(server.url)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < 5_000_000
+    assert len(server.asked) == 1
 
 
 def self_signed(directory: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from db.queries.webhooks import LARGEST_PAYLOAD
@@ -305,6 +306,15 @@ def test_who_hangs_up_in_the_middle_of_a_body_leaves_nothing(samsara: Hook) -> N
         line.sendall(head(samsara, f"Content-Length: {len(body)}", *signed) + body[:-1])
     assert samsara.post(samsara.scheme.event("after")).status_code == 200
     assert samsara.rows() == [("after", 0)]
+
+
+def test_health_is_told_soon_while_the_database_keeps_everybody_waiting(samsara: Hook, platform: Platform) -> None:
+    with psycopg.connect(platform.urls.admin_url) as holding:
+        holding.execute("LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        statuses = [talk(samsara, head(samsara, method="GET", path="/health"))[0] for _ in range(2)]
+        assert time.monotonic() - started < 7
+    assert statuses == [503, 503]
 
 
 def test_health_is_told_and_nothing_else(samsara: Hook) -> None:

@@ -135,6 +135,24 @@ def test_of_a_vehicle_that_the_account_has_never_listed_nothing_is_kept_but_a_co
     assert kept == [(smartcar.id, "foreign_device", None, "")], "it may be another owner's"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eventType": "VEHICLE_ERROR"},
+        {"data": {"vehicle": {"id": Smartcar.car}, "signals": [{"code": "location-preciselocation", "body": "51.5"}]}},
+        {"data": {"vehicle": {}, "signals": [{"code": "location-preciselocation", "body": "51.5"}]}, "vehicleId": None},
+    ],
+)
+def test_of_another_owners_records_that_cannot_be_read_nothing_is_kept_either(
+    smartcar: Hook, platform: Platform, changes: dict[str, Any]
+) -> None:
+    row = deliver(smartcar, platform, smartcar.scheme.event(**changes))
+
+    assert row["state"] == "succeeded"
+    kept = platform.admin.execute("SELECT DISTINCT payload, device_id FROM rejected_records").fetchall()
+    assert kept == [("", None)]
+
+
 def test_an_event_that_is_older_than_what_is_known_moves_nothing_back(smartcar: Hook, platform: Platform) -> None:
     add_vehicle(smartcar, Smartcar.car)
     now = datetime.now(UTC)
