@@ -28,7 +28,7 @@ class Sender:
 
 
 class Senders:
-    """Finds senders. Found or not, an answer is remembered for seconds; an address that is asked for first costs a look.
+    """Finds senders. Found or not, an answer is remembered for seconds; what is asked for first costs a look.
 
     Who makes addresses up fills the memory of what is not there, never that of senders. Thread-safe.
     """
