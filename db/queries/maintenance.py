@@ -185,7 +185,8 @@ _ALERTS = f"""
                    'schedule_id', j.schedule_id, 'schedule_name', j.schedule_name, 'vehicle_id', j.vehicle_id,
                    'vehicle_name', j.vehicle_name, 'work_order_id', coalesce(o.id, j.order_id),
                    'work_order_number', coalesce(o.reference, j.reference), 'status', j.status, 'reason', j.reason,
-                   'predicted_on', j.predicted_on, 'due_on', j.next_due_date, 'vendor_name', d.name),
+                   'predicted_on', j.predicted_on, 'due_on', j.next_due_date, 'vendor_name', d.name,
+                   'checklist', j.checklist),
                :now
         FROM to_tell j
         LEFT JOIN told a ON a.kind = j.kind AND a.subject = j.subject

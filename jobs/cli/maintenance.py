@@ -7,7 +7,8 @@ import typer
 
 from db.engine import set_tenant
 from db.queries import maintenance as queries
-from db.queries import meters as readings
+from db.queries import quarantine
+from db.queries.meters import list_meters
 from db.queries.schedule import read_clock
 from db.queries.tenants import list_tenants
 from db.queries.work_order_numbers import read_today
@@ -136,8 +137,8 @@ def meters(
         return
     with system_database() as database, database.statement() as connection:
         tenant_id = find_tenant_id(connection, tenant)
-        waiting = readings.list_quarantined(connection, tenant_id, limit) if quarantined else []
-        believed = [] if quarantined else readings.list_meters(connection, tenant_id, limit)
+        waiting = quarantine.list_quarantined(connection, tenant_id, limit) if quarantined else []
+        believed = [] if quarantined else list_meters(connection, tenant_id, limit)
     if as_json:
         for each in (*waiting, *believed):
             print_json(each)
@@ -179,7 +180,7 @@ def accept(
     """Believe a reading that was set aside: it is right, and what contradicts it was wrong."""
     with system_database() as database, database.system_transaction() as connection:
         reading_id = get_id(connection, "meter_readings", reading)
-        accepted = readings.accept_reading(connection, reading_id, replaced=replaced)
+        accepted = quarantine.accept_reading(connection, reading_id, replaced=replaced)
     if not accepted:
         raise OperatorError(f"reading {reading_id} does not wait for anybody")
     say(f"reading {reading_id} is accepted; the next check goes by it")

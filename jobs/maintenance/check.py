@@ -7,10 +7,11 @@ from sqlalchemy import Connection
 from db.queries.maintenance import check_due as open_due
 from db.queries.maintenance_triggers import expand_schedules
 from db.queries.meters import take_readings
+from db.queries.quarantine import tell_quarantined
 from jobs.outcomes import Counts
 from jobs.run import Run
 
-STEPS = (take_readings, expand_schedules, open_due)
+STEPS = (take_readings, tell_quarantined, expand_schedules, open_due)
 """In this order: what is due goes by the meters, and by the vehicles that are in use today."""
 
 

@@ -10,9 +10,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
-from db.queries.maintenance import check_due
-from db.queries.maintenance_triggers import expand_schedules
-from db.queries.meters import take_readings
+from jobs.maintenance.check import STEPS
 from tests.inprocess import Platform
 
 MORNING = datetime(2023, 3, 2, 6, tzinfo=UTC)
@@ -71,7 +69,7 @@ class Garage:
         """Let days pass, and do the morning's check: each step its own transaction, as the job does."""
         self.pass_days(days)
         counts: dict[str, int] = {}
-        for step in (take_readings, expand_schedules, check_due):
+        for step in STEPS:
             with self.transaction() as connection:
                 counts |= step(connection, self.now)
         return counts

@@ -77,7 +77,9 @@ def test_whichever_comes_first_is_the_reason(
 def test_the_alert_carries_what_a_message_needs(garage: Garage) -> None:
     van = garage.vehicle()
     vendor = garage.insert("vendors", name="Harbour Garage")
-    schedule = garage.schedule(van, interval_days=30, start_on="2023-01-31", vendor_id=vendor, priority="critical")
+    schedule = garage.schedule(
+        van, interval_days=30, start_on="2023-01-31", vendor_id=vendor, priority="critical", checklist=["look"]
+    )
     garage.check()
 
     [order] = garage.orders()
@@ -94,6 +96,7 @@ def test_the_alert_carries_what_a_message_needs(garage: Garage) -> None:
         "predicted_on": "2023-03-02",
         "due_on": "2023-03-02",
         "vendor_name": "Harbour Garage",
+        "checklist": ["look"],
     }
     assert (order["vendor_id"], order["priority"], order["due_on"]) == (vendor, "critical", day("2023-03-02"))
 

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from db.queries.meters import accept_reading, list_quarantined
+from db.queries.quarantine import accept_reading, list_quarantined
 from tests.inprocess import Platform
 from tests.maintenance.garage import MORNING, Garage
 
@@ -84,11 +84,19 @@ def test_what_was_set_aside_says_why_and_services_go_by_what_is_believed(garage:
     garage.check()
     garage.pass_days(1).drive(van, 150_000)
     assert "due" not in garage.check()
+    told = "Van 1: the odometer jumps by 100000.0 in 1.0 days; services go by the reading before"
+    assert garage.open_alerts() == [("maintenance_meter_quarantined", told)]
     [found] = garage.do(list_quarantined, garage.tenant_id, 10)
     assert (found.reason, found.vehicle, found.value, found.accepted_value) == (
         *("jumps by 100000.0 in 1.0 days", "Van 1"),
         *(150_000, 50_000),
     )
+
+    garage.pass_days(1).drive(van, 150_100)
+    assert garage.check()["meters_doubted"] == 0, "told once"
+    garage.pass_days(1).drive(van, 50_900)
+    assert garage.check()["meters_believed"] == 1
+    assert garage.open_alerts() == []
 
 
 def test_of_a_replaced_odometer_services_count_on_with_the_distance_driven_since(garage: Garage) -> None:
