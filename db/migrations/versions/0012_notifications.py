@@ -251,8 +251,8 @@ def upgrade() -> None:
         *("notification_attempts", "suppressed_addresses"),
     ):
         isolate_tenants(table)
-    grant("notification_preferences", worker="SELECT", app="SELECT, INSERT, UPDATE, DELETE")
-    grant("webhook_endpoints", worker="SELECT", app="")
+    grant("notification_preferences", worker="", app="SELECT, INSERT, UPDATE, DELETE")
+    grant("webhook_endpoints", worker="", app="")
     execute(
         """
         GRANT SELECT (id, tenant_id, user_id, channel, name, url, events, min_severity, failing_since, disabled_at,
@@ -260,7 +260,7 @@ def upgrade() -> None:
             ON webhook_endpoints TO fleet_app, fleet_readonly
         """
     )
-    grant("notifications", worker="SELECT", app="SELECT")
-    grant("notification_attempts", worker="SELECT", app="SELECT")
+    grant("notifications", worker="", app="SELECT")
+    grant("notification_attempts", worker="", app="SELECT")
     grant("suppressed_addresses", worker="SELECT, INSERT", app="SELECT, INSERT, UPDATE, DELETE")
     grant("channel_outages", worker="", app="")
