@@ -21,12 +21,16 @@ _Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class Mark(msgspec.Struct, array_like=True, gc=False):
-    """Up to when a device has been read, in Unix minutes: its newest position now, and as of the last two sweeps."""
+    """Up to when a device has been read, in Unix minutes: its newest position now, and as of the last two sweeps.
+
+    `is_new` is one that a round sees for the first time.
+    """
 
     device: int
     newest: int
     swept: int
     swept_before: int
+    is_new: bool
 
 
 class Cursor(msgspec.Struct):
@@ -68,6 +72,7 @@ class _Packed(msgspec.Struct, array_like=True):
     ages: list[int]
     since_sweep: list[int]
     since_sweep_before: list[int]
+    are_new: list[bool]
 
 
 _decode = msgspec.msgpack.Decoder(_Packed).decode
@@ -77,13 +82,14 @@ def write_cursor(cursor: Cursor) -> str:
     """Return a cursor as text."""
     c = cursor
     told = (c.began, c.swept, c.until, c.is_sweep, c.due, c.next, c.size, c.since, c.span_s, c.pace)
-    packed = _Packed(_VERSION, told, [], [], [], [])
+    packed = _Packed(_VERSION, told, [], [], [], [], [])
     before, until = 0, c.until // 60
     for mark in c.marks:
         packed.devices.append(mark.device - before)
         packed.ages.append(until - mark.newest)
         packed.since_sweep.append(mark.newest - mark.swept)
         packed.since_sweep_before.append(mark.swept - mark.swept_before)
+        packed.are_new.append(mark.is_new)
         before = mark.device
     return base64.b85encode(zlib.compress(msgspec.msgpack.encode(packed))).decode()
 
@@ -110,13 +116,14 @@ def _unpacked(text: str) -> bytes:
 def _cursor(packed: _Packed) -> Cursor:
     if packed.version != _VERSION:
         raise ValueError
-    columns = zip(packed.devices, packed.ages, packed.since_sweep, packed.since_sweep_before, strict=True)
+    p = packed
+    columns = zip(p.devices, p.ages, p.since_sweep, p.since_sweep_before, p.are_new, strict=True)
     marks, before, until = [], 0, packed.round[2] // 60
-    for device, age, since_sweep, since_sweep_before in columns:
+    for device, age, since_sweep, since_sweep_before, is_new in columns:
         before += device
         newest = until - age
         swept = newest - since_sweep
-        marks.append(Mark(before, newest, swept, swept - since_sweep_before))
+        marks.append(Mark(before, newest, swept, swept - since_sweep_before, is_new))
         if not (before > 0 and min(newest, swept, marks[-1].swept_before) >= 0):
             raise ValueError
     names = Cursor.__struct_fields__[:-1]

@@ -46,10 +46,10 @@ def next_round(
 
     What filled in a device is not swept: its history is read once.
     """
-    filled_in = _filled_in(last.began, backfill_h)
     for mark in last.marks:
-        if mark.swept == filled_in:
-            mark.swept = mark.swept_before = max(filled_in, mark.newest - round(late_h * 60))
+        if mark.is_new:
+            mark.swept = mark.swept_before = max(mark.swept, mark.newest - round(late_h * 60))
+            mark.is_new = False
         elif last.is_sweep:
             mark.swept_before, mark.swept = mark.swept, mark.newest
     return _planned(last, heard, now, backfill_h, is_sweep=now.timestamp() - last.swept >= late_h * 3600)
@@ -95,12 +95,12 @@ def _planned(
     began = int(now.timestamp())
     until = int((now + _AHEAD).timestamp())
     known = {mark.device: mark for mark in last.marks}
-    filled_in = _filled_in(began, backfill_h)
+    filled_in = (began - round(backfill_h * 3600)) // 60
     since = (last.swept if is_sweep else last.began) - _SETTLED_S
     due: list[Mark] = []
     silent: list[Mark] = []
     for device, at in heard.items():
-        mark = known.get(device) or Mark(device, filled_in, filled_in, filled_in)
+        mark = known.get(device) or Mark(device, filled_in, filled_in, filled_in, is_new=True)
         is_silent = device in known and (at is None or at.timestamp() < since)
         (silent if is_silent else due).append(mark)
     cursor = Cursor(began, began if is_sweep else last.swept, until, is_sweep, len(due), 0, 0, 0, 0, last.pace, [])
@@ -108,8 +108,3 @@ def _planned(
     silent.sort(key=lambda mark: mark.device)
     cursor.marks = [*due, *silent]
     return cursor
-
-
-def _filled_in(began: int, backfill_h: float) -> int:
-    """Return from when a device is read that a round sees for the first time, in Unix minutes."""
-    return (began - round(backfill_h * 3600)) // 60

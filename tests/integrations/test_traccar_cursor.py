@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 16, 12, 0, 10, tzinfo=UTC)
 MINUTE = int(NOW.timestamp()) // 60
 
 minutes = st.integers(0, MINUTE + 5)
-marks = st.lists(st.builds(Mark, st.integers(1, 2**53), minutes, minutes, minutes), max_size=40)
+marks = st.lists(st.builds(Mark, st.integers(1, 2**53), minutes, minutes, minutes, st.booleans()), max_size=40)
 
 
 @given(marks, st.booleans(), st.floats(0, 1e6), st.data())
@@ -55,7 +55,7 @@ def packed(**changes: Any) -> str:
     """Return a cursor whose stored form is well-made, but not as we would have made it."""
     plain = write_cursor(first_round({1: NOW, 2: NOW}, NOW, 24))
     told = msgspec.msgpack.decode(zlib.decompress(base64.b85decode(plain)))
-    names = ("version", "round", "devices", "ages", "since_sweep", "since_sweep_before")
+    names = ("version", "round", "devices", "ages", "since_sweep", "since_sweep_before", "are_new")
     told = [changes.get(name, value) for name, value in zip(names, told, strict=True)]
     return base64.b85encode(zlib.compress(msgspec.msgpack.encode(told))).decode()
 
@@ -84,6 +84,8 @@ def in_round(place: int, value: object) -> list[object]:
         packed(devices=[5, -5]),
         packed(ages=[10**12, 0]),
         packed(ages=["1", 2]),
+        packed(are_new=[True]),
+        packed(are_new=[0, 1]),
         packed(round=in_round(4, 3)),
         packed(round=in_round(5, 3)),
         packed(round=in_round(6, -1)),

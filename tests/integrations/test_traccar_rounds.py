@@ -1,7 +1,8 @@
 """Rounds and sweeps by themselves: whatever comes late within the promise is read, whenever the ticks are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import pytest
@@ -14,7 +15,9 @@ from integrations.traccar.rounds import MOST_DEVICES, advance, block, first_roun
 
 NOW = datetime(2026, 11, 16, 12, 0, 10, tzinfo=UTC)
 LATE_H = 1.0
-HOURS = 6
+BACKFILL_H = 4.0
+HOURS = 9
+"""More than what is filled in: an absence may be as long, and end where a new device would begin."""
 
 
 class Absence(NamedTuple):
@@ -33,7 +36,7 @@ class Stored(NamedTuple):
 
 
 absences = st.lists(
-    st.builds(Absence, st.integers(0, HOURS * 60), st.integers(1, 240), st.integers(0, round(LATE_H * 60))), max_size=4
+    st.builds(Absence, st.integers(0, HOURS * 60), st.integers(1, 300), st.integers(0, round(LATE_H * 60))), max_size=4
 )
 ticks = st.lists(st.integers(1, 40), min_size=40, max_size=40)
 
@@ -68,6 +71,22 @@ def read_round(cursor: Cursor, tracks: Mapping[int, list[Stored]], now: datetime
     return read
 
 
+def read_rounds(
+    tracks: Mapping[int, list[Stored]], gaps_min: Iterator[int], until: datetime
+) -> set[tuple[int, datetime]]:
+    """Read round after round, so many minutes apart."""
+    now, cursor, read = NOW, None, set[tuple[int, datetime]]()
+    while now < until:
+        known = {device: heard(track, now) for device, track in tracks.items()}
+        if cursor is None:
+            cursor = first_round(known, now, BACKFILL_H)
+        else:
+            cursor = next_round(cursor, known, now, backfill_h=BACKFILL_H, late_h=LATE_H)
+        read |= read_round(cursor, tracks, now)
+        now += timedelta(minutes=next(gaps_min))
+    return read
+
+
 def heard(track: list[Stored], now: datetime) -> datetime | None:
     return max((each.stored_at for each in track if each.stored_at <= now), default=None)
 
@@ -89,18 +108,20 @@ def test_whatever_comes_within_the_promise_is_read(absent: list[list[Absence]], 
         for device, of_device in enumerate(absent, start=1)
         if is_within_the_promise(track := positions(of_device))
     }
-    now, cursor, read = NOW, None, set[tuple[int, datetime]]()
-    end = NOW + timedelta(hours=HOURS + 12)
-    gap = iter([*gaps, *[30] * 200])
-    while now < end:
-        known = {device: heard(track, now) for device, track in tracks.items()}
-        if cursor is None:
-            cursor = first_round(known, now, 24)
-        else:
-            cursor = next_round(cursor, known, now, backfill_h=24, late_h=LATE_H)
-        read |= read_round(cursor, tracks, now)
-        now += timedelta(minutes=next(gap))
+    read = read_rounds(tracks, chain(gaps, repeat(30)), NOW + timedelta(hours=HOURS + 12))
     assert read == {(device, each.at) for device, track in tracks.items() for each in track}
+
+
+@pytest.mark.parametrize("short_of_backfill_min", [-10, 0, 5, 20, 40, 60, 120])
+def test_a_device_that_was_silent_for_as_long_as_a_new_one_is_filled_in_loses_nothing(
+    short_of_backfill_min: int,
+) -> None:
+    """Back, it is heard live first, and uploads what it has kept 20 minutes later."""
+    away = Absence(120, round(BACKFILL_H * 60) - short_of_backfill_min, 20)
+    track = positions([away])
+    assert is_within_the_promise(track)
+    read = read_rounds({1: track}, repeat(1), NOW + timedelta(hours=HOURS + 3))
+    assert {at for _, at in read} == {each.at for each in track}
 
 
 def test_too_many_devices_are_divided_by_the_operator() -> None:
