@@ -10,13 +10,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import bindparam
 
-LEASE_S = 180
-"""A claim that nobody has ended by then is another's: its worker is gone."""
+from db.queries.folded import TEXT
 
-_TEXT = (
-    "left(a.message, 2000), CASE WHEN pg_column_size(a.details) < 100000 THEN a.details ELSE jsonb_build_object() END"
-)
-"""Others write alerts too, of any size; what is cut off would not be read."""
+LEASE_S = 180
+"""A claim that nobody has ended by then is another's: its worker is gone. By the database's clock, which all share."""
+
 _DIGEST = "sha256(convert_to(n.tenant_id || ':' || lower(n.address), 'UTF8'))"
 """Of the tenant and the address, as `suppressed_addresses` knows it."""
 
@@ -58,7 +56,7 @@ _IS_DUE = text(
     """
     SELECT EXISTS (SELECT FROM notifications n
                    WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = ANY ('{0,1,2,3}')
-                     AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < :now))
+                     AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp()))
     """
 )
 
@@ -87,7 +85,7 @@ _CLAIM = text(
                         ELSE 'unsubscribed, or the address does not exist' END AS end_reason
             FROM notifications n
             WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = p.priority
-              AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < :now)
+              AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())
             ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
         ) d
         ORDER BY d.priority, d.next_attempt_at LIMIT :batch
@@ -100,14 +98,14 @@ _CLAIM = text(
     ),
     claimed AS (
         UPDATE notifications n
-        SET claim_token = :token, claimed_until = CAST(:now AS timestamptz) + make_interval(secs => {LEASE_S}),
+        SET claim_token = :token, claimed_until = clock_timestamp() + make_interval(secs => {LEASE_S}),
             attempts = n.attempts + 1
         FROM due d WHERE n.id = d.id AND d.end_state IS NULL
         RETURNING n.*
     )
     SELECT n.id, n.tenant_id, t.name, n.channel, n.address, n.endpoint_id, n.is_named, n.category, n.kind,
            n.severity, n.attempts, n.created_at, n.expires_at, u.locale, t.locale, u.time_zone, t.time_zone,
-           t.settings ->> 'units', n.alert_id, a.subject, {_TEXT}, a.opened_at, a.resolved_at,
+           t.settings ->> 'units', n.alert_id, a.subject, {TEXT}, a.opened_at, a.resolved_at,
            coalesce(v.name, a.details ->> 'vehicle_name'), c.name, c.provider, k.dropped
     FROM (SELECT count(*) AS dropped FROM dropped) k
     LEFT JOIN claimed n ON true
@@ -129,55 +127,6 @@ def claim(connection: Connection, channel: str, token: UUID, now: datetime, *, b
     """
     rows = connection.execute(_CLAIM, {"channel": channel, "token": token, "now": now, "batch": batch}).all()
     return [Notice(*row[:-1]) for row in rows if row[0] is not None], rows[0][-1]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One of the notifications that were folded into another."""
-
-    category: str
-    kind: str
-    severity: str
-    alert_id: UUID | None
-    subject: str | None
-    message: str | None
-    details: dict[str, Any] | None
-    opened_at: datetime | None
-    vehicle: str | None
-    connection: str | None
-    provider: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """What was folded into a notification: how many of each category and kind, and the first lines."""
-
-    counts: dict[tuple[str, str], int]
-    lines: list[Line]
-
-
-_FOLDED = text(
-    f"""
-    SELECT n.category, n.kind, n.severity, n.alert_id, a.subject, {_TEXT}, a.opened_at,
-           coalesce(v.name, a.details ->> 'vehicle_name'), c.name, c.provider
-    FROM notifications n
-    LEFT JOIN alerts a ON a.id = n.alert_id
-    LEFT JOIN vehicles v ON v.id = a.vehicle_id
-    LEFT JOIN connections c ON c.id = a.connection_id
-    WHERE n.folded_into = :id
-    ORDER BY n.priority, n.category, n.created_at, n.id LIMIT :most
-    """
-)
-_COUNTS = text(
-    "SELECT category, kind, count(*) FROM notifications WHERE folded_into = :id GROUP BY 1, 2 ORDER BY 3 DESC"
-)
-
-
-def read_folded(connection: Connection, notification_id: UUID, *, most: int) -> Folded:
-    """Return what a summary or digest tells of: the worst first."""
-    counts = {(row[0], row[1]): row[2] for row in connection.execute(_COUNTS, {"id": notification_id})}
-    rows = connection.execute(_FOLDED, {"id": notification_id, "most": most})
-    return Folded(counts, [Line(*row) for row in rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,26 +200,3 @@ def record(connection: Connection, token: UUID, outcomes: Sequence[Outcome]) -> 
         for each in outcomes
     ]
     return int(connection.execute(_RECORD, {"token": token, "outcomes": rows}).scalar_one())
-
-
-_OUTAGE = text(
-    """
-    INSERT INTO channel_outages AS o (channel, reason) VALUES (:channel, :reason)
-    ON CONFLICT (channel) DO UPDATE SET tries = o.tries + 1, reason = excluded.reason
-    RETURNING xmax = 0
-    """
-)
-_OUTAGE_OVER = text(
-    "DELETE FROM channel_outages WHERE channel = :channel RETURNING extract(epoch FROM now() - began_at), tries"
-)
-
-
-def begin_outage(connection: Connection, channel: str, reason: str) -> bool:
-    """Note that a channel is closed. True: it was open until now."""
-    return bool(connection.execute(_OUTAGE, {"channel": channel, "reason": reason}).scalar_one())
-
-
-def end_outage(connection: Connection, channel: str) -> tuple[float, int] | None:
-    """Note that a channel is open. Returns how many seconds and tries it was not; None where it was open before."""
-    row = connection.execute(_OUTAGE_OVER, {"channel": channel}).first()
-    return None if row is None else (float(row[0]), int(row[1]))

@@ -9,11 +9,13 @@ from uuid import UUID
 
 import structlog
 
-from db.queries.deliveries import Folded, Notice
+from db.queries.deliveries import Notice
+from db.queries.folded import Folded
 from integrations.mime import Mail
 from jobs.notifications.render import OF_KIND, Rendered, RenderError, render
+from jobs.notifications.telling import View, clip
 from jobs.notifications.unsubscribe import Unsubscriber
-from jobs.notifications.views import View, clip, view_of
+from jobs.notifications.views import view_of
 from jobs.notifications.words import Words, words_of
 
 _log = structlog.get_logger()

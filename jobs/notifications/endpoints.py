@@ -13,8 +13,9 @@ import msgspec
 from db.encryption import EncryptionError, Keyring
 from db.engine import Database
 from db.queries import deliveries, endpoints
-from db.queries.deliveries import LEASE_S, Folded, Notice, Outcome
+from db.queries.deliveries import LEASE_S, Notice, Outcome
 from db.queries.endpoints import Endpoint
+from db.queries.folded import Folded, read_folded
 from integrations.chat import ChatSender
 from integrations.errors import PermanentError
 from integrations.webhooks_out import Answered, RefusedUrl, WebhookSender
@@ -208,7 +209,7 @@ def chats(keyring: Keyring, sender: ChatSender, database: Database, app_url: str
         folded: Folded | None = None
         if notice.kind in FOLDING:
             with database.system_transaction() as connection:
-                folded = deliveries.read_folded(connection, notice.id, most=MOST_LINES)
+                folded = read_folded(connection, notice.id, most=MOST_LINES)
         rendered = write(notice, folded, app_url, None)
         return sender.send(url.decode(), rendered.subject, rendered.text)
 

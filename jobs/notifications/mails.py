@@ -1,42 +1,20 @@
-"""Mails on their way: claimed in batches, sent over one connection outside any transaction, recorded as they go.
-
-Delivery is at least once. While one group of RECORD_AFTER mails is recorded the next is sent: at most twice as many lie
-between a server's acceptance and our record. A worker killed there sends those again, with the same Message-ID.
-"""
+"""Mails on their way: claimed in batches, critical first, sent over one connection outside any transaction."""
 
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import Database
-from db.queries import deliveries as queries
-from db.queries.deliveries import LEASE_S, Notice, Outcome
-from integrations.mail import Accepted, MailServer, MailServerAway, MailSession, NotTaken
-from integrations.mime import UnsendableMail, build, check_address
-from jobs.notifications.compose import FOLDING, MOST_LINES, Letterhead, compose
-from jobs.notifications.retries import MAIL_S, next_try
+from db.queries import deliveries, outages
+from integrations.mail import MailServer, MailServerAway, MailSession
+from jobs.notifications.batch import Batch, count, now_utc
+from jobs.notifications.compose import Letterhead
 from jobs.outcomes import Counts
 
 _log = structlog.get_logger()
 
 BATCH = 200
-RECORD_AFTER = 10
-RECORD_S = 0.25
-_SEND_FOR_S = LEASE_S / 4
-"""How far into its claim a batch is sent; a single mail may take as long again, twice."""
-
-Clock = Callable[[], datetime]
-
-
-def now_utc() -> datetime:
-    """Return the present."""
-    return datetime.now(UTC)
 
 
 def send_due(
@@ -45,7 +23,6 @@ def send_due(
     letterhead: Letterhead,
     *,
     until: float,
-    clock: Clock = now_utc,
     batch: int = BATCH,
 ) -> tuple[Counts, bool]:
     """Send what is due, critical first, until `until` (of `time.monotonic`).
@@ -57,14 +34,14 @@ def send_due(
     """
     counts: Counts = {}
     with database.system_transaction() as connection:
-        if not queries.is_due(connection, "email", clock()):
+        if not deliveries.is_due(connection, "email", now_utc()):
             return counts, False
     is_more = True
     try:
         while is_more and time.monotonic() < until:
             with MailSession(server) as session:
                 _end_outage(database)
-                is_more = _send_over(database, session, letterhead, until, clock, batch, counts)
+                is_more = _send_over(database, session, letterhead, until, batch, counts)
     except MailServerAway as error:
         _begin_outage(database, str(error))
         return counts, False
@@ -76,7 +53,6 @@ def _send_over(
     session: MailSession,
     letterhead: Letterhead,
     until: float,
-    clock: Clock,
     batch: int,
     counts: Counts,
 ) -> bool:
@@ -92,11 +68,11 @@ def _send_over(
     while time.monotonic() < until:
         token = uuid4()
         with database.system_transaction() as connection:
-            notices, dropped = queries.claim(connection, "email", token, clock(), batch=batch)
-        _add(counts, "dropped", dropped)
+            notices, dropped = deliveries.claim(connection, "email", token, now_utc(), batch=batch)
+        count(counts, "dropped", dropped)
         if not notices and not dropped:
             return False
-        sending = _Batch(database, session, letterhead, token, clock, counts)
+        sending = Batch(database, session, letterhead, token, counts)
         try:
             sending.send(notices)
         except MailServerAway:
@@ -107,159 +83,14 @@ def _send_over(
     return True
 
 
-class _Envelope(NamedTuple):
-    """A mail as it goes over the wire."""
-
-    sender: str
-    to: str
-    content: bytes
-
-
-class _Batch:
-    """The mails of one claim. Whatever happens on the way, what was done is recorded and the rest given back."""
-
-    def __init__(
-        self,
-        database: Database,
-        session: MailSession,
-        letterhead: Letterhead,
-        token: UUID,
-        clock: Clock,
-        counts: Counts,
-    ) -> None:
-        self._database = database
-        self._session = session
-        self._letterhead = letterhead
-        self._token = token
-        self._clock = clock
-        self._counts = counts
-        self._unrecorded: list[Outcome] = []
-        self._since = 0.0
-        self._recorder: ThreadPoolExecutor | None = None
-        self._recording: Future[None] | None = None
-        self.answered = 0
-
-    def send(self, notices: list[Notice]) -> None:
-        """Send all, in order; the next ones are written while the server is waited for.
-
-        Raises:
-            MailServerAway: the session is over.
-        """
-        stop_at = time.monotonic() + _SEND_FOR_S
-        waiting = iter(notices)
-        with ThreadPoolExecutor(1, "mails-write") as writer, ThreadPoolExecutor(1, "mails-record") as recorder:
-            self._recorder = recorder
-            written = writer.map(self._write, notices)
-            try:
-                for notice in waiting:
-                    if time.monotonic() > stop_at:
-                        self._give_back([notice, *waiting])
-                        break
-                    self._keep(self._attempt(notice, next(written)))
-            except MailServerAway:
-                self._give_back(list(waiting))
-                raise
-            finally:
-                writer.shutdown(wait=False, cancel_futures=True)
-                self._begin_record()
-                self._end_record()
-
-    def _write(self, notice: Notice) -> _Envelope | str:
-        """Return a mail as it is sent, or why there is none. No mail of one row may end the run of all."""
-        try:
-            mail = compose(notice, self._read_folded(notice), self._letterhead, self._clock())
-            return _Envelope(check_address(mail.sender), check_address(mail.to), build(mail))
-        except UnsendableMail as error:
-            return str(error)
-        except SQLAlchemyError:
-            raise
-        except Exception as error:
-            _log.exception("mail_not_written", notification=str(notice.id))
-            return f"it cannot be written: {type(error).__name__}"
-
-    def _attempt(self, notice: Notice, written: _Envelope | str) -> Outcome:
-        at = self._clock()
-        if isinstance(written, str):
-            return Outcome(notice.id, "failed", "unreadable", at, written)
-        try:
-            answer = self._session.send(written.sender, written.to, written.content)
-        except MailServerAway as error:
-            if error.in_mail:
-                self._keep(self._put_off(notice, at, str(error), None))
-            else:
-                self._give_back([notice])
-            raise
-        self.answered += 1
-        if isinstance(answer, Accepted):
-            return Outcome(notice.id, "sent", "accepted", at, code=250, provider_id=answer.queue_id)
-        return self._refused(notice, at, answer)
-
-    def _refused(self, notice: Notice, at: datetime, answer: NotTaken) -> Outcome:
-        if not answer.is_final:
-            return self._put_off(notice, at, answer.reason, answer.code)
-        bad = answer.is_bad_address
-        return Outcome(notice.id, "failed", "refused", at, answer.reason, answer.code, is_bad_address=bad)
-
-    def _put_off(self, notice: Notice, at: datetime, reason: str, code: int | None) -> Outcome:
-        again_at = next_try(MAIL_S, notice.attempts, at)
-        if again_at is None or again_at >= notice.expires_at:
-            return Outcome(notice.id, "failed", "deferred", at, f"given up: {reason}"[:200], code)
-        return Outcome(notice.id, "ready", "deferred", at, reason, code, next_at=again_at)
-
-    def _read_folded(self, notice: Notice) -> queries.Folded | None:
-        if notice.kind not in FOLDING:
-            return None
-        with self._database.system_transaction() as connection:
-            return queries.read_folded(connection, notice.id, most=MOST_LINES)
-
-    def _give_back(self, notices: list[Notice]) -> None:
-        now = self._clock()
-        for notice in notices:
-            self._unrecorded.append(Outcome(notice.id, "ready", None, now))
-
-    def _keep(self, outcome: Outcome) -> None:
-        if not self._unrecorded:
-            self._since = time.monotonic()
-        self._unrecorded.append(outcome)
-        if len(self._unrecorded) >= RECORD_AFTER or time.monotonic() - self._since >= RECORD_S:
-            self._begin_record()
-
-    def _begin_record(self) -> None:
-        """Record what has come together while the next mails are sent; the group before is then recorded."""
-        self._end_record()
-        if self._unrecorded:
-            assert self._recorder is not None
-            self._recording = self._recorder.submit(self._record, self._unrecorded)
-            self._unrecorded = []
-
-    def _end_record(self) -> None:
-        if self._recording is not None:
-            recording, self._recording = self._recording, None
-            recording.result()
-
-    def _record(self, outcomes: list[Outcome]) -> None:
-        with self._database.statement() as connection:
-            recorded = queries.record(connection, self._token, outcomes)
-        words = {"ready": "put_off", "sent": "sent", "failed": "failed"}
-        for outcome in outcomes:
-            if outcome.attempt is not None:
-                _add(self._counts, words[outcome.state], 1)
-        _add(self._counts, "lost", len(outcomes) - recorded)
-
-
 def _begin_outage(database: Database, reason: str) -> None:
     with database.system_transaction() as connection:
-        if queries.begin_outage(connection, "email", reason):
+        if outages.begin(connection, "email", reason):
             _log.error("mail_server_away", reason=reason)
 
 
 def _end_outage(database: Database) -> None:
     with database.system_transaction() as connection:
-        over = queries.end_outage(connection, "email")
+        over = outages.end(connection, "email")
     if over is not None:
         _log.info("mail_server_back", away_s=round(over[0]), tries=over[1])
-
-
-def _add(counts: Counts, word: str, number: int) -> None:
-    if number:
-        counts[word] = counts.get(word, 0) + number

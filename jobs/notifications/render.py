@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from jobs.notifications.views import clip
+from jobs.notifications.telling import clip
 
 _FILES = Path(__file__).parent / "templates"
 TEMPLATES = tuple(sorted(path.name for path in _FILES.iterdir() if path.is_dir()))

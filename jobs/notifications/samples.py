@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from db.queries.deliveries import Folded, Line, Notice
+from db.queries.deliveries import Notice
+from db.queries.folded import Folded, Line
 
 AT = datetime(2026, 11, 20, 6, 32, tzinfo=UTC)
 _ID = UUID("0193f1a0-0000-7000-8000-000000000001")

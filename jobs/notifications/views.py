@@ -1,65 +1,13 @@
-"""What there is to say of an alert, in a recipient's words: a title, a sentence, and facts. No markup, no templates.
-
-What an alert carries was written by many hands: every value is bounded, and may be absent or of another kind.
-"""
+"""What there is to say of each kind of alert: a title, a sentence, and facts. No markup, no templates."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import Any, Protocol
+from collections.abc import Callable
+from datetime import date
 
+from jobs.notifications.telling import LONGEST_NAME, LONGEST_TEXT, Happening, Telling, View, clip
 from jobs.notifications.words import Words
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-_LONGEST_NAME = 120
-_LONGEST_TEXT = 600
 _MOST_STEPS = 20
-
-
-class Happening(Protocol):
-    """What a view is made of: a claimed notification, or one that was folded into another."""
-
-    @property
-    def category(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def severity(self) -> str: ...
-    @property
-    def message(self) -> str | None: ...
-    @property
-    def details(self) -> dict[str, Any] | None: ...
-    @property
-    def opened_at(self) -> datetime | None: ...
-    @property
-    def vehicle(self) -> str | None: ...
-    @property
-    def connection(self) -> str | None: ...
-    @property
-    def provider(self) -> str | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What is said of one alert. `facts` are labels and values; `steps` what is to be done, of a service.
-
-    `brief` is what to say beside the title where there is one line for it.
-    """
-
-    title: str
-    lead: str
-    facts: list[tuple[str, str]] = field(default_factory=list)
-    brief: str = ""
-    steps: list[str] = field(default_factory=list)
-    work_order_id: str | None = None
-    work_order_number: str | None = None
-
-
-def clip(value: object, longest: int = _LONGEST_NAME) -> str:
-    """Return others' words as one line of bounded length, without what commands a reader's screen."""
-    words = " ".join(_CONTROL.sub(" ", str(value)[: longest * 4]).split())
-    return words if len(words) <= longest else words[: longest - 1].rstrip() + "…"
 
 
 def view_of(happening: Happening, words: Words, tenant: str) -> View:
@@ -67,64 +15,9 @@ def view_of(happening: Happening, words: Words, tenant: str) -> View:
     return _VIEWS.get(happening.kind, _plain)(Telling(happening, words, tenant))
 
 
-class Telling:
-    """One alert in one recipient's words, and how a view reads it."""
-
-    def __init__(self, happening: Happening, words: Words, tenant: str) -> None:
-        self.of = happening
-        self.words = words
-        self.tenant = clip(tenant)
-        self.details: Mapping[str, Any] = happening.details or {}
-        self.vehicle = clip(happening.vehicle) if happening.vehicle else words.t("word.some_vehicle")
-        self.opened = words.moment(happening.opened_at) if happening.opened_at else None
-
-    def text(self, *names: str, longest: int = _LONGEST_TEXT) -> str | None:
-        """Return the first detail of these that is there."""
-        for name in names:
-            value = self.details.get(name)
-            if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
-                return clip(value, longest)
-        return None
-
-    def moment(self, name: str) -> str | None:
-        """Return a detail that is an instant."""
-        try:
-            at = datetime.fromisoformat(str(self.details[name]))
-            return self.words.moment(at) if at.tzinfo is not None else None
-        except (KeyError, ValueError, OverflowError):
-            return None
-
-    def day(self, name: str) -> str | None:
-        """Return a detail that is a date."""
-        try:
-            return self.words.day(date.fromisoformat(str(self.details[name])[:10]))
-        except (KeyError, ValueError):
-            return None
-
-    def percent(self, name: str) -> str | None:
-        """Return a detail that is a share of 100."""
-        value = self.details.get(name)
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
-        return self.words.percent(float(value)) if usable and value is not None else None
-
-    def number(self, name: str) -> float | None:
-        """Return a detail that is a number."""
-        value = self.details.get(name)
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
-        return float(value) if usable and value is not None else None
-
-    def facts(self, *facts: tuple[str, str | None]) -> list[tuple[str, str]]:
-        """Return the facts that are known, with their labels."""
-        return [(self.words.t(f"label.{label}"), value) for label, value in facts if value]
-
-    def view(self, title: str, lead: str, *facts: tuple[str, str | None], **more: Any) -> View:
-        """Return the view of what was put together."""
-        return View(clip(title, 160), lead, self.facts(*facts), **{"brief": self.opened or ""} | more)
-
-
 def _plain(telling: Telling) -> View:
-    message = clip(telling.of.message or telling.of.kind.replace("_", " "), _LONGEST_TEXT)
-    lead = message if len(message) > _LONGEST_NAME else telling.words.t("alert.lead", tenant=telling.tenant)
+    message = clip(telling.of.message or telling.of.kind.replace("_", " "), LONGEST_TEXT)
+    lead = message if len(message) > LONGEST_NAME else telling.words.t("alert.lead", tenant=telling.tenant)
     vehicle = telling.vehicle if telling.of.vehicle else None
     return telling.view(clip(message), lead, ("vehicle", vehicle), ("time", telling.opened))
 
@@ -177,7 +70,7 @@ def _fault(telling: Telling) -> View:
     code = telling.text("code", longest=40) or "?"
     description = telling.text("description")
     if description is None and telling.of.message and f"{code}: " in telling.of.message:
-        description = clip(telling.of.message.partition(f"{code}: ")[2], _LONGEST_TEXT)
+        description = clip(telling.of.message.partition(f"{code}: ")[2], LONGEST_TEXT)
     return telling.view(
         t("fault_code.title", vehicle=telling.vehicle, code=code),
         t("fault_code.lead"),
@@ -191,7 +84,7 @@ def _fault(telling: Telling) -> View:
 
 def _safety(telling: Telling) -> View:
     t = telling.words.t
-    event = (telling.text("kind", longest=_LONGEST_NAME) or t("kind.safety_event")).replace("_", " ")
+    event = (telling.text("kind", longest=LONGEST_NAME) or t("kind.safety_event")).replace("_", " ")
     return telling.view(
         t("safety_event.title", vehicle=telling.vehicle, event=event),
         t("safety_event.lead"),
@@ -203,7 +96,7 @@ def _safety(telling: Telling) -> View:
 
 def _geofence(telling: Telling) -> View:
     t, kind = telling.words.t, telling.of.kind
-    place = telling.text("geofence", longest=_LONGEST_NAME) or t("word.some_place")
+    place = telling.text("geofence", longest=LONGEST_NAME) or t("word.some_place")
     when = telling.moment("time") or telling.opened or ""
     return telling.view(
         t(f"{kind}.title", vehicle=telling.vehicle, place=place),
@@ -228,7 +121,7 @@ def _reason(telling: Telling, service: str) -> str | None:
     if reason is None:
         return None
     parts = reason.removeprefix(f"{service}: ").split("; ")
-    return clip("; ".join(_reason_part(telling.words, part) for part in parts), _LONGEST_TEXT)
+    return clip("; ".join(_reason_part(telling.words, part) for part in parts), LONGEST_TEXT)
 
 
 def _reason_part(words: Words, part: str) -> str:
@@ -249,7 +142,7 @@ def _reason_part(words: Words, part: str) -> str:
 
 def _maintenance(telling: Telling) -> View:
     t, kind = telling.words.t, telling.of.kind
-    service = telling.text("schedule_name", longest=_LONGEST_NAME) or t("word.some_service")
+    service = telling.text("schedule_name", longest=LONGEST_NAME) or t("word.some_service")
     number = telling.text("work_order_number", longest=40)
     reason, due_on = _reason(telling, service), telling.day("due_on")
     steps = telling.details.get("checklist")
@@ -263,7 +156,7 @@ def _maintenance(telling: Telling) -> View:
         ("due_on", due_on),
         ("predicted_on", None if due_on and kind != "maintenance_due_soon" else telling.day("predicted_on")),
         ("work_order", number),
-        ("vendor", telling.text("vendor_name", "vendor", longest=_LONGEST_NAME)),
+        ("vendor", telling.text("vendor_name", "vendor", longest=LONGEST_NAME)),
         brief=reason or due_on or "",
         steps=[clip(each) for each in named[:_MOST_STEPS] if each],
         work_order_id=telling.text("work_order_id", longest=40),
@@ -274,7 +167,7 @@ def _maintenance(telling: Telling) -> View:
 def _endpoint(telling: Telling) -> View:
     t = telling.words.t
     return telling.view(
-        t("endpoint_disabled.title", name=telling.text("name", longest=_LONGEST_NAME) or "?"),
+        t("endpoint_disabled.title", name=telling.text("name", longest=LONGEST_NAME) or "?"),
         t("endpoint_disabled.lead"),
         ("reason", telling.text("reason")),
         ("time", telling.opened),

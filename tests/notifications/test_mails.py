@@ -10,6 +10,7 @@ import pytest
 
 from db.queries.deliveries import Outcome
 from jobs.notifications import delivery, mails
+from jobs.notifications.batch import Batch
 from jobs.settings import get_settings
 from tests.notifications.conftest import DELIVER, Desk, Inbox, Received
 
@@ -112,7 +113,7 @@ def test_killed_between_the_server_and_the_record_a_mail_is_repeated_under_the_s
     told.alert()
     told.deliver_plan()
     with monkeypatch.context() as patch:
-        patch.setattr(mails._Batch, "_record", lambda self, outcomes: None)  # the process ended before it
+        patch.setattr(Batch, "_record", lambda self, outcomes: None)  # the process ended before it
         told.send()
     assert len(inbox.mails) == 1
     assert told.states() == {"ready": 1}
@@ -131,15 +132,15 @@ def test_a_frozen_worker_that_wakes_up_records_nothing_of_what_is_another_s_by_n
 ) -> None:
     told.alert()
     told.deliver_plan()
-    record = mails._Batch._record
+    record = Batch._record
 
-    def frozen_before_it(self: mails._Batch, outcomes: list[Outcome]) -> None:
-        monkeypatch.setattr(mails._Batch, "_record", record)
+    def frozen_before_it(self: Batch, outcomes: list[Outcome]) -> None:
+        monkeypatch.setattr(Batch, "_record", record)
         told.pass_time(timedelta(minutes=5))
         assert told.send() == {"sent": 1}
         record(self, outcomes)
 
-    monkeypatch.setattr(mails._Batch, "_record", frozen_before_it)
+    monkeypatch.setattr(Batch, "_record", frozen_before_it)
 
     assert told.send() == {"sent": 1, "lost": 1}
     assert told.states() == {"sent": 1}
