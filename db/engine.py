@@ -1,7 +1,9 @@
 """Engines, transactions, and the tenant of a transaction."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -93,6 +95,21 @@ _SET_TENANT_UNHURRIED = text(
 )
 
 
+_LONGEST_WHOLE = 40
+
+
+def decode_json(text: str | bytes) -> Any:
+    """Return what json or jsonb says. Other applications write such columns, so no value of theirs may raise.
+
+    jsonb writes 1e5000 as a number of 5,001 digits, which Python refuses: a whole number of more than forty becomes
+    a float, infinite if need be. What is nested deeper than Python goes becomes an empty object.
+    """
+    try:
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _LONGEST_WHOLE else float(digits))
+    except RecursionError:
+        return {}
+
+
 def _engine(url: str, pool_size: int, name: str, **connect_args: object) -> Engine:
     return create_engine(
         url,
@@ -101,6 +118,7 @@ def _engine(url: str, pool_size: int, name: str, **connect_args: object) -> Engi
         pool_timeout=10,
         pool_use_lifo=True,  # one warm session rather than two in turn
         pool_recycle=1800,
+        json_deserializer=decode_json,
         hide_parameters=True,  # an error that nobody foresaw is logged, and shown by Flower
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": name, **LIVENESS, **connect_args},
     )

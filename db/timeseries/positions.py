@@ -99,7 +99,8 @@ _MOVE = text(
         fences_at = greatest(p.fences_at, {_given("time")})
     FROM staged_positions_1 AS s
     WHERE p.vehicle_id = ANY (ARRAY(SELECT vehicle_id FROM staged_positions_1)) AND p.vehicle_id = s.vehicle_id
-      AND ({" OR ".join(_newer(at) for at in _GROUPS)})
+      AND ({" OR ".join(_newer(at) for at in _GROUPS)}
+           OR p.fences_at IS DISTINCT FROM greatest(p.fences_at, {_given("time")}))
     """
 )
 _PLACE = text(

@@ -1,5 +1,6 @@
 """How a process holds on to the database: not for ever, and without telling what it asked."""
 
+import math
 import socket
 
 import psycopg
@@ -34,6 +35,25 @@ def test_an_error_does_not_tell_what_was_asked_with(database: Database) -> None:
     with pytest.raises(DBAPIError) as failed, opened.statement() as connection:
         connection.execute(text("SELECT 1 / 0 WHERE :name <> ''"), {"name": "Ada Lovelace"})
     assert "Ada" not in str(failed.value)
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('{"x": 1e5000}', {"x": math.inf}),
+        ('{"x": -1e5000}', {"x": -math.inf}),
+        ('{"x": 12345678901234567890}', {"x": 12345678901234567890}),
+        ('{"x": 1.5, "y": null}', {"x": 1.5, "y": None}),
+        ('{"x": ' + "[" * 3000 + "]" * 3000 + "}", {}),
+    ],
+)
+def test_nothing_that_others_write_into_a_document_breaks_its_reader(
+    database: Database, written: str, read: dict[str, object]
+) -> None:
+    opened = engine.Database(database.worker_url, database.system_url, pool_size=1)
+    with opened.statement() as connection:
+        assert connection.execute(text("SELECT CAST(:written AS jsonb)"), {"written": written}).scalar_one() == read
     opened.close()
 
 
