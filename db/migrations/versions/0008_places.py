@@ -253,6 +253,7 @@ def upgrade() -> None:
         CREATE INDEX ix_geofence_events_geofence ON geofence_events (geofence_id, time DESC);
 
         ALTER TABLE vehicle_positions ADD COLUMN fences_at timestamptz;
+        UPDATE vehicle_positions SET fences_at = time WHERE time IS NOT NULL;
         COMMENT ON COLUMN vehicle_positions.fences_at IS
             'Up to which fix fences were evaluated: earlier ones came late and tell of no crossing.';
         """
