@@ -7,7 +7,8 @@ An Apprise URL names the service and holds its secret; the schemas whose host a 
 import re
 
 from integrations.errors import PermanentError
-from integrations.webhooks_out import Answered, RefusedUrl
+from integrations.public_address import RefusedUrl
+from integrations.webhooks_out import Answered
 
 SCHEMAS = frozenset(
     {

@@ -1,33 +1,26 @@
 """Webhooks that we send: signed as Standard Webhooks asks, and never into a network that is not the internet.
 
-The specification is github.com/standard-webhooks/standard-webhooks (read 2026-11). A customer names the URL, so it is
-hostile: its name is looked up once for each connection, every address of it is judged, and that very address is
-connected to. So no second lookup can lead elsewhere, and TLS and `Host` keep the name.
+The specification is github.com/standard-webhooks/standard-webhooks (read 2026-11).
 """
 
 import base64
 import binascii
-import contextvars
 import hmac
-import ipaddress
 import secrets
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.connection import create_connection
 
 from integrations.errors import PermanentError
-from integrations.http_deadline import _HTTPConnection, _HTTPSConnection, deadline, within
+from integrations.http_deadline import deadline, within
 from integrations.http_status import retry_after_s
+from integrations.public_address import Door, PublicAdapter, RefusedUrl, Resolve, as_ip, judge, resolve
 
 TIMEOUT_S = 15.0
 _CONNECT_S = 5.0
@@ -37,14 +30,6 @@ _LONGEST_WAIT_S = 24 * 3600.0
 _PREFIX = "whsec_"
 _GONE = 410
 _THROTTLED = (429, 502, 503, 504)
-# Global in the registry's eyes, yet each embeds an IPv4 address that it leads to: 6to4, NAT64.
-_EMBEDDING = [ipaddress.ip_network(net) for net in ("2002::/16", "64:ff9b::/96", "64:ff9b:1::/48", "::/96")]
-
-Resolve = Callable[[str, int], Sequence[str]]
-
-
-class RefusedUrl(PermanentError):  # noqa: N818 - named for the caller, as its siblings are
-    """Nothing may be sent there: no https, a login in it, or an address that is not the internet's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +91,9 @@ def check_url(url: str, *, allow_loopback: bool) -> None:
         raise RefusedUrl("the URL has a login in it")
     if parts.scheme != "https" and not (allow_loopback and parts.scheme == "http"):
         raise RefusedUrl("the URL is not https")
-    literal = _as_ip(parts.hostname)
+    literal = as_ip(parts.hostname)
     if literal is not None:
-        _judge(literal, allow_loopback and (parts.scheme == "https" or literal.is_loopback))
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """Look a name up, as the system does."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
+        judge(literal, allow_loopback and (parts.scheme == "https" or literal.is_loopback))
 
 
 class WebhookSender:
@@ -128,12 +107,12 @@ class WebhookSender:
 
     def __init__(self, *, allow_loopback: bool = False, look_up: Resolve = resolve, ca_file: str | None = None) -> None:
         self._allow_loopback = allow_loopback
-        self._look_up = look_up
+        self._door = Door(look_up, allow_loopback=allow_loopback)
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = ca_file or True
-        self._session.mount("http://", _Adapter())
-        self._session.mount("https://", _Adapter())
+        self._session.mount("http://", PublicAdapter())
+        self._session.mount("https://", PublicAdapter())
 
     def send(self, url: str, secrets: Sequence[str], message_id: str, at: datetime, body: bytes) -> Answered:
         """Send one message, signed with each secret: the old one overlaps the new while a customer changes over.
@@ -150,12 +129,8 @@ class WebhookSender:
             "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": " ".join(sign(secret, message_id, at, body) for secret in secrets),
         }
-        token = _door.set(self._open)
-        try:
-            with deadline(TIMEOUT_S):
-                return self._post(url, headers, body)
-        finally:
-            _door.reset(token)
+        with deadline(TIMEOUT_S), self._door.open():
+            return self._post(url, headers, body)
 
     def close(self) -> None:
         """Close the connections."""
@@ -187,63 +162,6 @@ class WebhookSender:
             return Answered(0, _named(error))
         wait_s = retry_after_s(asked, 0.0, _LONGEST_WAIT_S) if status in _THROTTLED else 0.0
         return Answered(status, f"status {status}", wait_s)
-
-    def _open(self, host: str, port: int, is_tls: bool, timeout: Any, options: Any) -> socket.socket:
-        addresses = [_as_ip(each.partition("%")[0]) for each in self._look_up(host, port)]
-        if not addresses:
-            raise OSError("no address")
-        for address in addresses:
-            if address is None:
-                raise RefusedUrl("the URL leads to no address")
-            _judge(address, self._allow_loopback and (is_tls or address.is_loopback))
-        return create_connection((str(addresses[0]), port), timeout, socket_options=options)
-
-
-_Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
-_door: contextvars.ContextVar[Callable[[str, int, bool, Any, Any], socket.socket]] = contextvars.ContextVar("door")
-
-
-def _as_ip(host: str) -> _Ip | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _judge(address: _Ip, allow_loopback: bool) -> None:
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    judged = mapped or address
-    if judged.is_loopback and allow_loopback:
-        return
-    is_embedding = any(judged in net for net in _EMBEDDING if net.version == judged.version)
-    if not judged.is_global or judged.is_multicast or judged.is_reserved or judged.is_unspecified or is_embedding:
-        raise RefusedUrl("the URL leads to an address that is not the internet's")
-
-
-class _GuardedHTTP(_HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _door.get()(self.host, self.port, False, self.timeout, self.socket_options)
-
-
-class _GuardedHTTPS(_HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _door.get()(self.host, self.port, True, self.timeout, self.socket_options)
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _GuardedHTTP
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _GuardedHTTPS
-
-
-class _Adapter(HTTPAdapter):
-    """Connections of `requests` that go through the door."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 def _named(error: Exception) -> str:

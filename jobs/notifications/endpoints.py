@@ -18,7 +18,8 @@ from db.queries.endpoints import Endpoint
 from db.queries.folded import Folded, read_folded
 from integrations.chat import ChatSender
 from integrations.errors import PermanentError
-from integrations.webhooks_out import Answered, RefusedUrl, WebhookSender
+from integrations.public_address import RefusedUrl
+from integrations.webhooks_out import Answered, WebhookSender
 from jobs.notifications.compose import FOLDING, MOST_LINES, write
 from jobs.notifications.retries import MAIL_S, WEBHOOK_S, next_try
 from jobs.outcomes import Counts

@@ -18,7 +18,8 @@ from db.encryption import Keyring
 from db.queries import endpoints as queries
 from integrations.chat import check_chat_url
 from integrations.errors import PermanentError
-from integrations.webhooks_out import RefusedUrl, WebhookSender, check_url, new_secret, sign
+from integrations.public_address import RefusedUrl
+from integrations.webhooks_out import WebhookSender, check_url, new_secret, sign
 from jobs.notifications.endpoints import MOST_PAYLOAD_BYTES, secret_context
 from tests.factories import ENCRYPTION_KEY
 from tests.notifications.conftest import Desk
@@ -317,7 +318,7 @@ def test_a_name_with_one_private_address_among_others_is_refused(found: list[str
 
 
 def test_even_where_loopback_is_allowed_the_rest_of_the_network_is_not() -> None:
-    for address in ("10.0.0.1", "169.254.169.254"):
+    for address in ("10.0.0.1", "169.254.169.254", "93.184.216.34"):  # the last is public, and without TLS
         with (
             WebhookSender(allow_loopback=True, look_up=lambda host, port, found=address: [found]) as sender,  # type: ignore[misc]
             pytest.raises(RefusedUrl),
