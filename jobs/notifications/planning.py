@@ -2,7 +2,7 @@
 
 import math
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from db.engine import Database
@@ -77,11 +77,19 @@ def _gather(group: Group) -> Decision:
 def _stem(group: Group, now: datetime) -> Decision:
     """Let the first ones through one by one, then one message for all that came, then none for a while."""
     number = len(group.ids)
-    if group.lately + number <= MOST_ALONE or (group.is_critical and number == 1):
+    if group.is_critical and number == 1:
         return Decision("ready", group)
     wait = CRITICAL_WAIT if group.is_critical else WINDOW
     if group.summarised_at is not None and now < group.summarised_at + wait:
         return Decision("hold", group, group.summarised_at + wait)
+    if group.lately + number <= MOST_ALONE:
+        return Decision("ready", group)
     if number == 1:
-        return Decision("hold", group, now + WINDOW)
+        return Decision("hold", group, _end_of_window(now))
     return Decision("fold", group, folded=uuid4())
+
+
+def _end_of_window(now: datetime) -> datetime:
+    """Return an instant that all who wait have in common, so that they come together."""
+    seconds = WINDOW.total_seconds()
+    return datetime.fromtimestamp((now.timestamp() // seconds + 1) * seconds, UTC)
