@@ -129,7 +129,7 @@ _PRIORITY = f"CASE WHEN j.status = 'overdue' THEN {_RAISED.format('j.priority')}
 # What is overdue raises an order that still has the priority of its schedule; another one is what a person chose.
 _ORDERS = f"""
     missing AS MATERIALIZED (
-        SELECT j.*, row_number() OVER (ORDER BY j.predicted_on, j.vehicle_name, j.id) AS place
+        SELECT j.*, row_number() OVER (ORDER BY j.predicted_on, j.id) AS place
         FROM judged j WHERE j.status IN ('due', 'overdue') AND j.is_unordered
     ),
     numbers AS (

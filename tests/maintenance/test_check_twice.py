@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy.exc import OperationalError
 
 from jobs.job import load_jobs
@@ -87,6 +88,23 @@ def test_killed_before_any_statement_the_next_check_finishes_the_work_once(garag
     before = _effects(garage)
     garage.check()
     assert _effects(garage) == before
+
+
+@pytest.mark.parametrize("statement", [2, 7, 12, 15])
+def test_a_run_whose_session_is_killed_is_tried_again_and_finishes(platform: Platform, statement: int) -> None:
+    garage = Garage(platform, make_tenant(platform.admin))
+    _fill(garage)
+    run_id = platform.enqueue("maintenance.check_due", garage.tenant_id)
+    garage.now = platform.row(run_id)["now"]
+    platform.admin.execute("UPDATE vehicle_positions SET odometer_at = %s", [garage.now])
+    with killed_before(platform.admin, statement) as statements:
+        row = platform.work(run_id)
+    assert (row["state"], row["attempt"]) == ("pending", 1), statements
+    platform.admin.execute("UPDATE job_runs SET run_at = now() WHERE id = %s", [run_id])
+    row = platform.work(run_id)
+    assert (row["state"], row["attempt"]) == ("succeeded", 2)
+    assert [order["number"] for order in garage.orders()] == list(range(1, len(garage.orders()) + 1))
+    assert len(garage.orders()) == 2 * VANS, "the inspection is years overdue by now"
 
 
 def test_a_number_that_was_rolled_back_is_given_again(garage: Garage) -> None:

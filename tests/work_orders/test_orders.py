@@ -69,6 +69,27 @@ def test_applications_that_insert_at_once_leave_no_gap(garage: Garage) -> None:
     assert len(numbers) == 4 * 5 + 5, "five of each worker's own and five that they share"
 
 
+def test_a_person_opens_another_order_for_a_service_whose_own_was_cancelled(garage: Garage) -> None:
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_days=30, start_on="2023-01-31")
+    garage.check()
+    insert = (
+        "INSERT INTO work_orders (tenant_id, vehicle_id, schedule_id, type, title)"
+        " VALUES (app_tenant_id(), %s, %s, 'preventive', 'again')"
+    )
+    with _app(garage) as app:
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            app.execute(insert, [van, schedule])
+        app.execute("UPDATE work_orders SET status = 'cancelled'")
+        app.execute(insert, [van, schedule])
+        with pytest.raises(psycopg.errors.ForeignKeyViolation, match="schedule_id: not a schedule of this vehicle"):
+            app.execute(insert, [garage.vehicle("other"), schedule])
+    assert [(o["number"], o["due_cycle"], o["status"]) for o in garage.orders()] == [
+        *((1, 1, "cancelled"), (2, 2, "open"))
+    ]
+    assert "work_orders" not in garage.check(days=1)
+
+
 @pytest.mark.parametrize("column", ["number", "rolled_at", "cancelled_at", "due_cycle"])
 def test_what_is_the_databases_no_application_writes(garage: Garage, column: str) -> None:
     with _app(garage) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -274,7 +274,7 @@ CREATE TABLE work_orders (
     updated_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT uq_work_orders_tenant UNIQUE (tenant_id, id),
     CONSTRAINT uq_work_orders_number UNIQUE (tenant_id, number),
-    CONSTRAINT uq_work_orders_cycle UNIQUE (schedule_id, vehicle_id, due_cycle),
+    CONSTRAINT uq_work_orders_cycle UNIQUE (vehicle_id, schedule_id, due_cycle),
     CONSTRAINT ck_work_orders_cycle CHECK (num_nulls(schedule_id, due_cycle) IN (0, 2)),
     CONSTRAINT ck_work_orders_source_pair CHECK (num_nulls(source, source_id) IN (0, 2)),
     CONSTRAINT ck_work_orders_completed_at CHECK ((status = 'completed') = (completed_at IS NOT NULL)),
@@ -284,21 +284,19 @@ CREATE TABLE work_orders (
     FOREIGN KEY (tenant_id, facility_id) REFERENCES facilities (tenant_id, id),
     FOREIGN KEY (tenant_id, vendor_id) REFERENCES vendors (tenant_id, id)
 ) WITH (fillfactor = 90);
-CREATE UNIQUE INDEX uq_work_orders_open ON work_orders (schedule_id, vehicle_id)
+CREATE UNIQUE INDEX uq_work_orders_open ON work_orders (vehicle_id, schedule_id)
     WHERE schedule_id IS NOT NULL AND status IN {open};
 CREATE UNIQUE INDEX uq_work_orders_source_open ON work_orders (vehicle_id, source, source_id)
     WHERE source IS NOT NULL AND status IN {open};
-CREATE INDEX ix_work_orders_vehicle ON work_orders (vehicle_id, created_at);
 CREATE INDEX ix_work_orders_unrolled ON work_orders (tenant_id, completed_at)
     WHERE status = 'completed' AND rolled_at IS NULL;
 COMMENT ON COLUMN work_orders.notes IS 'personal: null';
 COMMENT ON COLUMN work_orders.description IS 'personal: redact text';
 
 CREATE TABLE work_order_lines (
-    id uuid PRIMARY KEY DEFAULT {new_id},
-    tenant_id uuid NOT NULL,
     work_order_id uuid NOT NULL,
     position smallint NOT NULL,
+    tenant_id uuid NOT NULL,
     kind text NOT NULL DEFAULT 'task' CONSTRAINT ck_work_order_lines_kind CHECK (kind IN ('task', 'part', 'labour')),
     description text NOT NULL CONSTRAINT ck_work_order_lines_description CHECK (length(description) <= 2000),
     quantity numeric(10,2) CONSTRAINT ck_work_order_lines_quantity CHECK (quantity >= 0),
@@ -306,10 +304,9 @@ CREATE TABLE work_order_lines (
     done_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT uq_work_order_lines UNIQUE (work_order_id, position),
+    PRIMARY KEY (work_order_id, position),
     FOREIGN KEY (tenant_id, work_order_id) REFERENCES work_orders (tenant_id, id) ON DELETE CASCADE
 );
-CREATE INDEX ix_work_order_lines_tenant ON work_order_lines (tenant_id, work_order_id);
 
 -- The history of a vehicle: what was done when, at which meters; one row a completed work order.
 CREATE TABLE maintenance_records (
@@ -400,14 +397,21 @@ CREATE INDEX ix_vehicle_faults_grave ON vehicle_faults (tenant_id, first_seen_at
 _FUNCTIONS = """
 -- The next number of the tenant, for who inserts one order; the due check numbers its set itself. Runs as the owner,
 -- because nobody else may touch a counter; another tenant's is left alone, and its policy refuses the row. An order
--- that its unique keys will refuse, or ON CONFLICT pass over, spends no number.
+-- that its unique keys will refuse, or ON CONFLICT pass over, spends no number. Who opens an order for a service whose
+-- own was cancelled begins a cycle with it.
 CREATE FUNCTION number_work_order() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF NEW.tenant_id IS DISTINCT FROM app_tenant_id() AND NOT job_caller_sees_all() THEN
         RETURN NEW;
     END IF;
+    INSERT INTO work_order_counters AS c (tenant_id) VALUES (NEW.tenant_id)
+    ON CONFLICT (tenant_id) DO UPDATE SET last_number = c.last_number;
     IF NEW.schedule_id IS NOT NULL AND NEW.due_cycle IS NULL THEN
+        UPDATE maintenance_triggers t SET cycle = t.cycle + 1
+        WHERE t.tenant_id = NEW.tenant_id AND t.schedule_id = NEW.schedule_id AND t.vehicle_id = NEW.vehicle_id
+          AND EXISTS (SELECT FROM work_orders w WHERE w.schedule_id = t.schedule_id AND w.vehicle_id = t.vehicle_id
+                                                  AND w.due_cycle = t.cycle AND w.status = 'cancelled');
         SELECT t.cycle INTO NEW.due_cycle FROM maintenance_triggers t
         WHERE t.tenant_id = NEW.tenant_id AND t.schedule_id = NEW.schedule_id AND t.vehicle_id = NEW.vehicle_id;
         IF NOT FOUND THEN
@@ -415,8 +419,6 @@ BEGIN
                 USING ERRCODE = 'foreign_key_violation';
         END IF;
     END IF;
-    INSERT INTO work_order_counters AS c (tenant_id) VALUES (NEW.tenant_id)
-    ON CONFLICT (tenant_id) DO UPDATE SET last_number = c.last_number;
     IF EXISTS (SELECT FROM work_orders w WHERE w.schedule_id = NEW.schedule_id AND w.vehicle_id = NEW.vehicle_id
                AND (w.due_cycle = NEW.due_cycle OR w.status IN ('open', 'in_progress', 'on_hold')))
        OR EXISTS (SELECT FROM work_orders w WHERE w.vehicle_id = NEW.vehicle_id AND w.source = NEW.source
