@@ -45,7 +45,9 @@ _KEEP = text(
                format('%s: %s', v.name, replace(k.kind, '_', ' ')),
                jsonb_build_object('video_event_id', k.id, 'kind', k.kind), k.time
         FROM kept k JOIN vehicles v ON v.id = k.vehicle_id
-        WHERE k.is_new AND k.severity = 'critical' AND k.time > :announced_since
+        WHERE k.severity = 'critical' AND k.time > :announced_since
+          AND NOT EXISTS (SELECT FROM alerts a WHERE a.tenant_id = k.tenant_id AND a.kind = 'safety_event'
+                          AND a.subject = 'safety_event:' || k.id)
         ON CONFLICT DO NOTHING RETURNING 1
     )
     SELECT (SELECT count(*) FROM kept WHERE is_new), (SELECT count(*) FROM kept WHERE NOT is_new),
@@ -57,7 +59,7 @@ _KEEP = text(
 def keep_events(
     connection: Connection, connection_id: UUID, events: Sequence[tuple[UUID, SafetyEvent]], now: datetime
 ) -> dict[str, int]:
-    """Keep events with their vehicles; one that is known is corrected. A new critical one raises an alert.
+    """Keep events with their vehicles; one that is known is corrected. A critical one raises an alert, once.
 
     Returns:
         `safety_events` that are new, `safety_events_updated`, and `alerts` opened.

@@ -105,6 +105,17 @@ def test_a_new_critical_event_raises_one_alert_an_old_or_lesser_one_none(fleet: 
     ]
 
 
+def test_an_event_that_is_corrected_to_critical_raises_its_alert_once_in_its_life(fleet: Fleet) -> None:
+    first = fleet.write(page(safety_events=[msgspec.structs.replace(CRASH, kind="harsh_braking", severity="high")]))
+    worse = fleet.write(page(safety_events=[CRASH]))
+    again = fleet.write(page(safety_events=[CRASH]))
+    fleet.platform.admin.execute("UPDATE alerts SET resolved_at = now()")
+    looked_at = fleet.write(page(safety_events=[CRASH]))
+
+    assert [told["alerts"] for told in (first, worse, again, looked_at)] == [0, 1, 0, 0]
+    assert fleet.rows("SELECT kind, message, opened_at FROM alerts") == [("safety_event", "Van 3: crash", CRASH.time)]
+
+
 def test_a_page_brings_everything_in_one_transaction(fleet: Fleet) -> None:
     at = NOW - timedelta(minutes=1)
     counts = fleet.write(
