@@ -5,6 +5,7 @@ import re
 import smtplib
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
@@ -15,6 +16,9 @@ from integrations.errors import PermanentError, TransientError
 TIMEOUT_S = 30.0
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 _LONGEST_REASON = 160
+_DONE, _SEND_IT = 250, 354
+_GOES_ON = (_DONE, 251, _SEND_IT)
+_LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 _ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})\b")
 _ADDRESS = re.compile(r"\S*@\S*|https?://\S*")
 _QUEUED = re.compile(r"\b(?:queued as|id=?)[ :]?([A-Za-z0-9._-]{4,64})", re.IGNORECASE)
@@ -102,26 +106,37 @@ class MailSession:
         Raises:
             MailServerAway: the session is over; this mail may or may not have been accepted.
         """
+        replies: list[tuple[int, bytes]] = []
         try:
-            code, said = self._smtp.docmd("MAIL", f"FROM:<{sender}>")
+            self._ask((f"MAIL FROM:<{sender}>", f"RCPT TO:<{to}>", "DATA"), replies)
+            if len(replies) == 3 and all(code in _GOES_ON for code, _ in replies):
+                self._smtp.send(_dotted(content))
+                replies.append(self._smtp.getreply())
+            elif len(replies) == 3 and replies[2][0] == _SEND_IT:
+                self._smtp.send(b".\r\n")  # asked for all at once, it waits for a mail that has nobody to go to
+                self._smtp.getreply()
         except (smtplib.SMTPException, OSError) as error:
-            raise MailServerAway(f"the mail server ended the session: {type(error).__name__}") from None
-        if code != 250:
-            raise MailServerAway(f"the mail server refuses the sender: {code}")
-        try:
-            code, said = self._smtp.docmd("RCPT", f"TO:<{to}>")
-            if code not in (250, 251):
-                return self._not_taken(code, said, to, at_recipient=True)
-            try:
-                code, said = self._smtp.data(content)
-            except smtplib.SMTPDataError as error:
-                code, said = error.smtp_code, _bytes(error.smtp_error)
-            if code != 250:
-                return self._not_taken(code, said, to, at_recipient=False)
-        except (smtplib.SMTPException, OSError) as error:
-            raise MailServerAway(f"the mail server ended the session: {type(error).__name__}", in_mail=True) from None
-        found = _QUEUED.search(said.decode("ascii", "replace"))
+            said = f"the mail server ended the session: {type(error).__name__}"
+            raise MailServerAway(said, in_mail=bool(replies)) from None
+        if replies[0][0] != _DONE:
+            raise MailServerAway(f"the mail server refuses the sender: {replies[0][0]}")
+        for number, (code, words) in enumerate(replies):
+            if code not in _GOES_ON:
+                return self._not_taken(code, words, to, at_recipient=number == 1)
+        found = _QUEUED.search(replies[-1][1].decode("ascii", "replace"))
         return Accepted(found[1] if found else None)
+
+    def _ask(self, commands: Sequence[str], replies: list[tuple[int, bytes]]) -> None:
+        """Give commands, all at once where the server takes them so (RFC 2920), else up to the first it refuses."""
+        if self._smtp.has_extn("pipelining"):
+            self._smtp.send("".join(f"{command}\r\n" for command in commands))
+            for _ in commands:
+                replies.append(self._smtp.getreply())
+            return
+        for command in commands:
+            replies.append(self._smtp.docmd(command))
+            if replies[-1][0] not in _GOES_ON:
+                return
 
     def close(self) -> None:
         """Say goodbye; a server that is gone is not waited for."""
@@ -142,7 +157,8 @@ class MailSession:
             raise MailServerAway(f"the mail server ended the session: {code}", in_mail=True)
         if code == 530:
             raise MailServerAway(f"the mail server wants a login: {code}")
-        self._smtp.rset()
+        with contextlib.suppress(smtplib.SMTPException, OSError):  # then the next mail finds out
+            self._smtp.rset()
         is_final = code >= 500 and not _is_ours_to_mend(said)
         bad_address = is_final and at_recipient and _is_bad_address(code, said)
         return NotTaken(code, _without_addresses(said, to), is_final, bad_address)
@@ -179,8 +195,10 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__} {code}" if isinstance(code, int) and code > 0 else type(error).__name__
 
 
-def _bytes(said: bytes | str) -> bytes:
-    return said if isinstance(said, bytes) else said.encode()
+def _dotted(content: bytes) -> bytes:
+    """Return a mail as DATA carries it: no line of it is taken for the end."""
+    end = b"" if content.endswith(b"\r\n") else b"\r\n"
+    return _LEADING_DOT.sub(b"..", content) + end + b".\r\n"
 
 
 def _enhanced(said: bytes) -> str | None:

@@ -63,6 +63,7 @@ class Inbox:
     answers: dict[str, str] = field(default_factory=dict)
     at_data: Callable[[Received], str | None] = lambda mail: None
     sessions: int = 0
+    is_pipelining: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     _controller: Controller | None = None
 
@@ -71,7 +72,7 @@ class Inbox:
     ) -> list[str]:
         session.host_name = hostname
         self.sessions += 1
-        return responses
+        return [responses[0], "250-PIPELINING", *responses[1:]] if self.is_pipelining else responses
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -112,6 +113,13 @@ class Inbox:
     @property
     def url(self) -> str:
         return f"smtp://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "pipelining"])
+def any_inbox(request: pytest.FixtureRequest, inbox: Inbox) -> Inbox:
+    """The inbox, taking one command after the other, or several at once."""
+    inbox.is_pipelining = request.param
+    return inbox
 
 
 @pytest.fixture

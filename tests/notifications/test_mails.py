@@ -73,14 +73,14 @@ def test_an_alert_that_is_rolled_back_tells_nobody(told: Desk) -> None:
     assert told.states() == {}
 
 
-def test_many_mails_go_over_one_connection(told: Desk, inbox: Inbox) -> None:
+def test_many_mails_go_over_one_connection(told: Desk, any_inbox: Inbox) -> None:
     told.alerts(150, "geofence_entry", recipients=[])
     told.admin.execute("UPDATE notifications SET address = 'u' || attempts || id || '@acme.example', state = 'ready'")
 
     assert told.deliver()["sent"] == 150
 
-    assert inbox.sessions == 1
-    assert len(set(inbox.to)) == 150
+    assert any_inbox.sessions == 1
+    assert len(set(any_inbox.to)) == 150
 
 
 def test_two_deliveries_at_once_send_each_mail_once(told: Desk, inbox: Inbox) -> None:
@@ -173,7 +173,7 @@ def test_while_the_server_is_away_nothing_is_lost_or_tried_and_critical_ones_com
     assert logged.count("mail_server_back") == 1
 
 
-def test_a_server_that_ends_the_connection_now_and_then_is_no_outage(told: Desk, inbox: Inbox) -> None:
+def test_a_server_that_ends_the_connection_now_and_then_is_no_outage(told: Desk, any_inbox: Inbox) -> None:
     told.alerts(9, "geofence_entry")
     seen: list[str] = []
 
@@ -181,27 +181,27 @@ def test_a_server_that_ends_the_connection_now_and_then_is_no_outage(told: Desk,
         seen.append(mail.id)
         return "421 4.7.0 too many mails" if len(seen) % 3 == 0 and seen.count(mail.id) == 1 else None
 
-    inbox.at_data = every_third
+    any_inbox.at_data = every_third
     counts = told.deliver()
     told.pass_time(timedelta(minutes=2))
     told.deliver()
 
     assert counts["sent"] + counts["put_off"] == 9
     assert told.states() == {"sent": 9}
-    assert len({mail.id for mail in inbox.mails}) == 9
+    assert len({mail.id for mail in any_inbox.mails}) == 9
     assert told.value("SELECT count(*) FROM channel_outages") == 0
 
 
-def test_a_mail_that_ends_every_session_keeps_no_other_back_and_is_given_up(told: Desk, inbox: Inbox) -> None:
+def test_a_mail_that_ends_every_session_keeps_no_other_back_and_is_given_up(told: Desk, any_inbox: Inbox) -> None:
     told.alert("geofence_entry", "high", recipients=["poison@acme.example"])
     told.alert("geofence_entry", "low")
-    inbox.answers["poison@acme.example"] = "drop"
+    any_inbox.answers["poison@acme.example"] = "drop"
     for _ in range(12):
         told.deliver()
         told.admin.execute("UPDATE notifications SET next_attempt_at = now() WHERE state = 'ready'")
         told.admin.execute("UPDATE notifications SET expires_at = now() + interval '9 days'")
 
-    assert inbox.to.count("ann@acme.example") == 2
+    assert any_inbox.to.count("ann@acme.example") == 2
     assert told.value("SELECT state || attempts FROM notifications WHERE address LIKE 'poison%%'") == "failed10"
 
 
@@ -220,9 +220,9 @@ def test_a_mail_that_ends_every_session_keeps_no_other_back_and_is_given_up(told
     ],
 )
 def test_what_the_server_says_of_an_address_decides(
-    answer: str, state: str, is_suppressed: bool, told: Desk, inbox: Inbox
+    answer: str, state: str, is_suppressed: bool, told: Desk, any_inbox: Inbox
 ) -> None:
-    inbox.answers["ann@acme.example"] = answer
+    any_inbox.answers["ann@acme.example"] = answer
     told.alert()
 
     told.deliver()
@@ -234,10 +234,21 @@ def test_what_the_server_says_of_an_address_decides(
     assert "ann" not in reason
     assert told.value("SELECT code FROM notification_attempts") == int(answer[:3])
     assert told.value("SELECT count(*) FROM channel_outages") == 0
-    inbox.answers.clear()
+    any_inbox.answers.clear()
     told.alert()
     told.deliver()
-    assert len(inbox.mails) == (0 if is_suppressed else 1)
+    assert len(any_inbox.mails) == (0 if is_suppressed else 1)
+
+
+def test_lines_that_begin_with_a_dot_arrive_as_they_were(told: Desk, any_inbox: Inbox) -> None:
+    told.alert("custom", message=".\n..hidden")
+    told.alert("custom", message="x" * 75 + ".")
+
+    assert told.deliver()["sent"] == 2
+
+    assert sorted(str(mail.parsed["Subject"]) for mail in any_inbox.mails) == [". ..hidden", "x" * 75 + "."]
+    lines = [line for mail in any_inbox.mails for line in mail.part("plain").splitlines()]
+    assert ". ..hidden" in lines
 
 
 def test_a_soft_bounce_is_tried_again_later_and_each_time_later_still(told: Desk, inbox: Inbox) -> None:
@@ -258,12 +269,12 @@ def test_a_soft_bounce_is_tried_again_later_and_each_time_later_still(told: Desk
     "address",
     ["ann@acme.example\r\nBcc: all@acme.example", "ann", "@acme.example", 'a"b c"@x', "a" * 400 + "@x.example", "a@-"],
 )
-def test_an_address_that_is_none_is_a_dead_letter_with_a_reason(address: str, desk: Desk, inbox: Inbox) -> None:
+def test_an_address_that_is_none_is_a_dead_letter_with_a_reason(address: str, desk: Desk, any_inbox: Inbox) -> None:
     desk.alert("geofence_entry", recipients=[address, "gate@acme.example"])
 
     desk.deliver()
 
-    assert inbox.to == ["gate@acme.example"]
+    assert any_inbox.to == ["gate@acme.example"]
     assert desk.states() == {"failed": 1, "sent": 1}
     reason = desk.value("SELECT reason FROM notifications WHERE state = 'failed'")
     assert reason == "not an address that mail can be sent to"
