@@ -14,6 +14,8 @@ from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.encryption import Keyring
 from db.engine import Database
@@ -36,6 +38,9 @@ LEASE_S = 25.0
 _REQUEST = HttpSettings(connect_s=3.05, read_s=9.0, total_s=10.0, attempts=1, max_body_bytes=64 * 1024)
 _WATCH_S = 3.0
 _LOOK_EVERY_S = 0.1
+_KEEP_TRYING_S = 15.0
+"""How long a pair that only we have is offered to a database that does not take it."""
+_PAIR = ("access_token", "access_expires_at", "refresh_token", "refresh_expires_at")
 _BEFORE_ACCESS_ENDS = timedelta(minutes=2)
 BEFORE_CREDENTIALS_END = timedelta(days=15)
 """How long before a pair's end the daily job exchanges it: two weeks of failing days cost nothing."""
@@ -75,11 +80,13 @@ def renew(database: Database, account: Account, settings: Settings) -> Account:
         CredentialsRejected: only the owner helps; with the reason, and that a renewal was interrupted where one was.
         PermanentError: the connection was removed, or its base URL is not allowed.
     """
-    credentials = open_credentials(account, settings)
     url = _where(account, settings)
-    lease = _claim(database, account)
-    if lease is None:
-        return _wait(database, account)
+    credentials = open_credentials(account, settings)
+    while (lease := _claim(database, account)) is None:
+        account, before = _wait(database, account), credentials
+        credentials = open_credentials(account, settings)
+        if not _is_same_pair(credentials, before):
+            return account
     try:
         new = _ask(account, credentials, url)
     except TransientError:
@@ -88,7 +95,8 @@ def renew(database: Database, account: Account, settings: Settings) -> Account:
         _release(database, account, lease)
         if not isinstance(error, GrantRefused):
             raise
-        if (late := _read(database, account)) != account:
+        late = _read(database, account)
+        if not _is_same_pair(open_credentials(late, settings), credentials):
             return late  # an interrupted one has come back with its pair
         raise GrantRefused(f"{error}{_unheard(lease.interrupted_at)}") from None
     return _keep(database, account, credentials, new, settings)
@@ -103,6 +111,9 @@ def renew_or_cut_off(run: Run, account: Account, settings: Settings) -> Account:
     try:
         return renew(run.database, account, settings)
     except CredentialsRejected as error:
+        stored = _read(run.database, account)
+        if _is_same_pair(open_credentials(stored, settings), open_credentials(account, settings)):
+            account = stored  # perhaps encrypted anew meanwhile, and refused all the same
         with run.transaction() as connection:
             telematics.cut_off(connection, account, str(error), run.now)
         raise
@@ -151,7 +162,7 @@ def _release(database: Database, account: Account, lease: Lease) -> None:
 
 
 def _wait(database: Database, account: Account) -> Account:
-    """Return what the one who is renewing stores, once it has."""
+    """Return what has been stored since; that is the next pair, or the same one encrypted anew."""
     until = time.monotonic() + _WATCH_S
     while True:
         held = _look(database, account)
@@ -169,7 +180,10 @@ def _where(account: Account, settings: Settings) -> str:
 
 
 def _ask(account: Account, credentials: dict[str, str], url: str) -> dict[str, str]:
-    """Ask the provider; once more at once where the answer was lost, while its grace minute lasts."""
+    """Ask the provider; once more at once where the answer was lost, while its grace minute lasts.
+
+    Whatever else than a pair or a refusal of the grant the second answer is, the first may have brought a pair.
+    """
     renewing = find_provider(account.provider).renew
     if renewing is None:
         raise PermanentError(f"{account.provider}: has no credentials to renew")
@@ -183,6 +197,8 @@ def _ask(account: Account, credentials: dict[str, str], url: str) -> dict[str, s
             return dict(renewing(http, credentials, url))
         except GrantRefused as error:
             raise GrantRefused(f"{error}{_unheard(asked_at)}") from None
+        except IntegrationError as error:
+            raise TransientError(f"{error}{_unheard(asked_at)}") from None
 
 
 def _keep(
@@ -190,17 +206,38 @@ def _keep(
 ) -> Account:
     """Store a pair, and only then let it be used; one that somebody has overtaken is forgotten for theirs.
 
-    Credentials that were only encrypted anew meanwhile (`connections rekey`) are still those that were spent.
+    Credentials whose pair is the same are still those that were spent: encrypted anew (`connections rekey`), or with
+    another secret beside it. A database that fails is asked again: nobody else has this pair.
+
+    Raises:
+        DBAPIError, PoolTimeout: the database has failed for too long.
     """
-    encrypted = get_keyring(settings).encrypt_credentials(account.tenant_id, account.id, new)
+    pair = {name: new[name] for name in _PAIR if name in new}
+    until = time.monotonic() + _KEEP_TRYING_S
     while True:
-        stored, now = account.credentials_encrypted, datetime.now(UTC)
-        with database.tenant_transaction(account.tenant_id) as connection:
-            if renewals.keep_credentials(connection, account.id, stored, encrypted, renew_before(new), now):
-                return replace(account, credentials_encrypted=encrypted)
-        account = _read(database, account)
-        if open_credentials(account, settings) != spent:
+        try:
+            kept = _replace(database, account, pair, settings)
+            if kept is not None:
+                return kept
+            account = _read(database, account)
+        except (DBAPIError, PoolTimeout) as error:
+            if time.monotonic() >= until:
+                raise
+            _log.warning("pair_not_kept_yet", connection=str(account.id), error=type(error).__name__)
+            time.sleep(_LOOK_EVERY_S)
+            continue
+        if not _is_same_pair(open_credentials(account, settings), spent):
             return account
+
+
+def _replace(database: Database, account: Account, pair: dict[str, str], settings: Settings) -> Account | None:
+    """Put a pair in place of the account's; None where others are stored by now."""
+    new = open_credentials(account, settings) | pair
+    encrypted = get_keyring(settings).encrypt_credentials(account.tenant_id, account.id, new)
+    stored, now = account.credentials_encrypted, datetime.now(UTC)
+    with database.tenant_transaction(account.tenant_id) as connection:
+        is_kept = renewals.keep_credentials(connection, account.id, stored, encrypted, renew_before(new), now)
+    return replace(account, credentials_encrypted=encrypted) if is_kept else None
 
 
 def _look(database: Database, account: Account) -> Held:
@@ -213,6 +250,10 @@ def _look(database: Database, account: Account) -> Held:
 
 def _read(database: Database, account: Account) -> Account:
     return replace(account, credentials_encrypted=_look(database, account).credentials_encrypted)
+
+
+def _is_same_pair(one: dict[str, str], other: dict[str, str]) -> bool:
+    return all(one.get(name) == other.get(name) for name in ("access_token", "refresh_token"))
 
 
 def _unheard(began_at: datetime | None) -> str:

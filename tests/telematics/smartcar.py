@@ -33,16 +33,15 @@ class Owner:
 
     def keep(self, credentials: dict[str, str]) -> None:
         """Store credentials, and when they end for good."""
-        encrypted = _ring().encrypt_credentials(self.tenant_id, self.id, credentials)
         self.platform.admin.execute(
             "UPDATE connections SET credentials_encrypted = %s, renew_before = %s WHERE id = %s",
-            [encrypted, credentials.get("refresh_expires_at"), self.id],
+            [encrypted(self, credentials), credentials.get("refresh_expires_at"), self.id],
         )
 
     def stored(self) -> dict[str, str]:
         """Return the credentials as they are stored."""
-        encrypted = self.value("credentials_encrypted")
-        return _ring().decrypt_credentials(self.tenant_id, self.id, bytes(encrypted))
+        stored = self.value("credentials_encrypted")
+        return _ring().decrypt_credentials(self.tenant_id, self.id, bytes(stored))
 
     def expire_access(self) -> None:
         """Let the access run out, there and here."""
@@ -78,6 +77,11 @@ class Owner:
             "SELECT reason, sum(occurrences)::int FROM rejected_records WHERE connection_id = %s GROUP BY 1", [self.id]
         )
         return {row[0]: row[1] for row in rows}
+
+
+def encrypted(owner: Owner, credentials: dict[str, str]) -> bytes:
+    """Return credentials as they would be stored, under a nonce of their own."""
+    return _ring().encrypt_credentials(owner.tenant_id, owner.id, credentials)
 
 
 def _ring() -> Keyring:

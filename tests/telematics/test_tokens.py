@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from integrations.simulator.smartcar import SmartcarThread
 from integrations.simulator.smartcar_fleet import SmartcarAccount
 from tests.inprocess import Platform, platform_of
 from tests.servers import Database
-from tests.telematics.smartcar import RENEW, Owner
+from tests.telematics.smartcar import RENEW, Owner, encrypted
 
 NOW = datetime.now(UTC)
 INTERRUPTED = "was interrupted after the provider may have answered"
@@ -310,6 +310,141 @@ def test_credentials_encrypted_anew_meanwhile_are_still_those_that_were_spent(ow
 
     assert owner.stored()["refresh_token"] != before["refresh_token"]
     assert owner.stored()["refresh_token"] in owner.simulator.simulator.tokens.refreshes
+
+
+class TestEncryptedAnew:
+    """The bytes of the credentials changed and the pair did not: an operator's command, which is nobody's renewal."""
+
+    def test_before_the_claim_they_are_renewed_all_the_same(self, owner: Owner) -> None:
+        from jobs import process
+        from jobs.settings import get_settings
+        from jobs.telematics import tokens
+
+        account, before = find(owner), owner.stored()
+        owner.keep(before | {"management_token": "another"})
+
+        renewed = tokens.renew(process.get_database(), account, get_settings())
+
+        assert owner.renewals() == 1
+        assert renewed.credentials_encrypted == bytes(owner.value("credentials_encrypted"))
+        assert owner.stored()["refresh_token"] != before["refresh_token"]
+        assert owner.stored()["management_token"] == "another"
+
+    def test_by_a_transaction_that_the_claim_waits_for_they_are_renewed_and_the_sync_goes_on(
+        self, owner: Owner
+    ) -> None:
+        owner.expire_access()
+        run = owner.enqueue()
+        waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%renewal_claim%'"
+        with psycopg.connect(owner.platform.urls.admin_url) as other, ThreadPoolExecutor(1) as workers:
+            anew = encrypted(owner, owner.stored())
+            other.execute("UPDATE connections SET credentials_encrypted = %s WHERE id = %s", [anew, owner.id])
+            working = workers.submit(owner.platform.work, run)
+            wait_until(lambda: count(owner, f"SELECT count(*) {waiting}") == 1)
+            other.commit()
+            row = working.result(30)
+
+        assert (row["state"], owner.value("status"), owner.alerts()) == ("succeeded", "active", [])
+        assert owner.renewals() == 1
+
+    def test_while_another_renews_them_whoever_waits_gets_the_next_pair(self, owner: Owner) -> None:
+        before, begun = owner.stored(), threading.Event()
+
+        def rekey() -> None:
+            owner.keep(before)
+            begun.set()
+            time.sleep(0.5)
+
+        owner.simulator.simulator.on_token = rekey
+        with ThreadPoolExecutor(2) as workers:
+            first = workers.submit(renew, owner)
+            assert begun.wait(10)
+            second = workers.submit(renew, owner)
+            accounts = {each.result(20).credentials_encrypted for each in (first, second)}
+
+        assert accounts == {bytes(owner.value("credentials_encrypted"))}
+        assert owner.stored()["refresh_token"] != before["refresh_token"]
+        assert token_requests(owner) == 1
+
+    def test_while_the_provider_refuses_them_they_are_refused_and_marked(self, owner: Owner) -> None:
+        tokens = owner.simulator.simulator.tokens
+        owner.expire_access()
+        tokens.refreshes.clear()
+        ask = tokens.ask
+
+        def rekey_and_ask(authorization: str, form: dict[str, str], *, is_application: bool) -> dict[str, object]:
+            owner.keep(owner.stored())
+            return ask(authorization, form, is_application=is_application)
+
+        tokens.ask = rekey_and_ask  # type: ignore[method-assign]
+
+        row = owner.sync()
+
+        assert (row["state"], row["error"]["type"]) == ("failed", "GrantRefused")
+        assert owner.value("status") == "reconnect"
+        assert [is_over for _, is_over in owner.alerts()] == [False]
+
+    def test_with_a_secret_more_the_new_pair_is_stored_beside_it(self, owner: Owner) -> None:
+        before = owner.stored()
+        owner.simulator.simulator.on_token = lambda: owner.keep(before | {"management_token": "another"})
+
+        renew(owner)
+
+        assert owner.stored()["refresh_token"] != before["refresh_token"]
+        assert owner.stored()["management_token"] == "another"
+
+
+@pytest.mark.parametrize("fault", ["application_rate", "suspended"])
+def test_an_answer_that_was_lost_is_remembered_whatever_the_second_one_is(owner: Owner, fault: str) -> None:
+    owner.simulator.simulator.next("lost")
+    owner.simulator.simulator.next(fault)
+
+    with pytest.raises(TransientError, match=INTERRUPTED):
+        renew(owner)
+
+    assert owner.renewals() == 1
+    assert owner.value("renewal_claim") is not None
+    owner.simulator.simulator.tokens.grace_ms = 0
+    age_lease(owner)
+    with pytest.raises(CredentialsRejected, match=INTERRUPTED):
+        renew(owner)
+
+
+def test_a_pair_is_offered_again_to_a_database_that_fails(owner: Owner) -> None:
+    """The session that stores the pair is ended in the middle, as a failover does."""
+    before, lock = owner.stored(), psycopg.connect(owner.platform.urls.admin_url)
+
+    def hold() -> None:
+        lock.execute("SELECT 1 FROM connections WHERE id = %s FOR UPDATE", [owner.id])
+
+    owner.simulator.simulator.on_token = hold
+    storing = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%kept AS%'"
+    with lock, ThreadPoolExecutor(1) as workers:
+        renewing = workers.submit(renew, owner)
+        wait_until(lambda: count(owner, f"SELECT count(*) {storing}") == 1)
+        assert count(owner, f"SELECT count(pg_terminate_backend(pid)) {storing}") == 1
+        wait_until(lambda: count(owner, f"SELECT count(*) {storing}") == 1)
+        lock.commit()
+        account = renewing.result(20)
+
+    assert owner.stored()["refresh_token"] != before["refresh_token"]
+    assert account.credentials_encrypted == bytes(owner.value("credentials_encrypted"))
+    assert token_requests(owner) == 1
+
+
+def count(owner: Owner, statement: str) -> int:
+    """Ask on a session of its own: the owner's is in use beside this thread."""
+    with psycopg.connect(owner.platform.urls.admin_url, autocommit=True) as admin:
+        row = admin.execute(statement.encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class TestDaily:
