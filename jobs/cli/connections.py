@@ -16,6 +16,7 @@ from jobs.cli.credentials import (
     OF_RENEWAL,
     CredentialsFile,
     TokenFile,
+    beside_account,
     check_credentials,
     obtain,
     read_credentials,
@@ -103,7 +104,7 @@ def add(
             if queries.is_name_taken(connection, tenant_id, provider, name.strip()):
                 raise OperatorError(f"{tenant} has a {provider} connection of that name already: {name}")
         given = read_credentials(provider, token_file, credentials_file, {})
-        credentials = _obtain(provider, given, base_url, check=check)
+        credentials, _ = _obtain(provider, given, base_url, check=check)
         connection_id = uuid4()
         options = {"create_vehicles": True} if create_vehicles else {}
         with database.system_transaction() as connection:
@@ -131,20 +132,17 @@ def renew(
 
     What is not given stays: the client of an application, the secret of its webhooks.
     """
-    from jobs.telematics.tokens import renew_before
-
     keyring = _keyring()
     with system_database() as database:
         stored = _get(database, connection)
         kept = _kept(keyring, stored)
-        given = kept | read_credentials(stored.provider, token_file, credentials_file, kept)
-        fresh = _obtain(stored.provider, given, stored.base_url, check=check)
-        credentials = keyring.encrypt_credentials(stored.tenant_id, stored.id, fresh)
-        with database.system_transaction() as open_connection:
-            before, ends_at = stored.credentials_encrypted, renew_before(fresh)
-            if not queries.give_credentials(open_connection, stored.id, before, credentials, ends_at):
+        given = read_credentials(stored.provider, token_file, credentials_file, kept)
+        fresh, is_spent = _obtain(stored.provider, kept | given, stored.base_url, check=check)
+        while not _give(database, keyring, stored, fresh):
+            if not is_spent:
                 raise OperatorError(f"somebody else has just replaced the token of connection {stored.id}")
-            queries.resume_connection(open_connection, stored.id)
+            stored = _get(database, str(stored.id))  # the code works no second time: what it brought must be kept
+            fresh |= beside_account(stored.provider, _kept(keyring, stored), given)
     say(f"connection {stored.id} has its new token, and is active")
 
 
@@ -257,16 +255,26 @@ def rejected(connection: Id, as_json: JsonOption = False) -> None:
 def rekey() -> None:
     """Encrypt every token under the first key of FLEET_ENCRYPTION_KEYS, so that an old key may go."""
     keyring = _keyring()
-    renewed = current = 0
-    with system_database() as database, database.system_transaction() as connection:
-        for stored in queries.list_stored(connection):
-            if keyring.is_current(stored.credentials_encrypted):
-                current += 1
-                continue
-            credentials = keyring.decrypt_credentials(stored.tenant_id, stored.id, stored.credentials_encrypted)
-            anew = keyring.encrypt_credentials(stored.tenant_id, stored.id, credentials)
-            renewed += queries.replace_credentials(connection, stored.id, stored.credentials_encrypted, anew)
-    say(f"{renewed} encrypted anew, {current} were already")
+    with system_database() as database:
+        with database.statement() as connection:
+            stored = queries.list_stored(connection)
+        anew = sum(_encrypt_anew(database, keyring, each) for each in stored)
+    say(f"{anew} encrypted anew, {len(stored) - anew} were already")
+
+
+def _encrypt_anew(database: Database, keyring: Keyring, stored: StoredConnection) -> bool:
+    """Encrypt a connection's credentials under the first key, alone: a renewal waits for this one only.
+
+    False: they are already.
+    """
+    while not keyring.is_current(stored.credentials_encrypted):
+        credentials = keyring.decrypt_credentials(stored.tenant_id, stored.id, stored.credentials_encrypted)
+        anew = keyring.encrypt_credentials(stored.tenant_id, stored.id, credentials)
+        with database.statement() as connection:
+            if queries.replace_credentials(connection, stored.id, stored.credentials_encrypted, anew):
+                return True
+            stored = queries.get_stored(connection, stored.id)
+    return False
 
 
 def _refuse_wrong_origin(provider: str, base_url: str | None) -> None:
@@ -285,8 +293,21 @@ def _refuse_wrong_origin(provider: str, base_url: str | None) -> None:
             ) from None
 
 
-def _obtain(provider: str, given: dict[str, str], base_url: str | None, *, check: bool) -> dict[str, str]:
-    """Return the credentials to keep, checked; those for which a code was spent are kept also where the check fails."""
+def _give(database: Database, keyring: Keyring, stored: StoredConnection, fresh: dict[str, str]) -> bool:
+    """Store other credentials in place of those that were read, and let the connection be read. False: they changed."""
+    from jobs.telematics.tokens import renew_before
+
+    encrypted = keyring.encrypt_credentials(stored.tenant_id, stored.id, fresh)
+    with database.system_transaction() as connection:
+        before, ends_at = stored.credentials_encrypted, renew_before(fresh)
+        is_given = queries.give_credentials(connection, stored.id, before, encrypted, ends_at)
+        if is_given:
+            queries.resume_connection(connection, stored.id)
+    return is_given
+
+
+def _obtain(provider: str, given: dict[str, str], base_url: str | None, *, check: bool) -> tuple[dict[str, str], bool]:
+    """Return the credentials to keep, checked, and whether a code was spent: then kept also where the check fails."""
     credentials, is_spent = obtain(provider, given, base_url)
     if check:
         try:
@@ -295,7 +316,7 @@ def _obtain(provider: str, given: dict[str, str], base_url: str | None, *, check
             if not is_spent:
                 raise
             typer.echo(f"kept, and not checked: {error}", err=True)
-    return credentials
+    return credentials, is_spent
 
 
 def _kept(keyring: Keyring, stored: StoredConnection) -> dict[str, str]:

@@ -81,6 +81,14 @@ def obtain(provider: str, given: dict[str, str], base_url: str | None) -> tuple[
         raise OperatorError(f"cannot exchange the credentials at {provider}: {error}") from None
 
 
+def beside_account(provider: str, stored: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """Return what is stored beside an account's own credentials (a secret of webhooks) and is not given anew."""
+    from integrations.registry import PROVIDERS
+
+    of_account = {*PROVIDERS[provider].credentials, *OF_RENEWAL, *given}
+    return {name: value for name, value in stored.items() if name not in of_account}
+
+
 def check_credentials(
     provider: str, credentials: dict[str, str], base_url: str | None, options: dict[str, Any] | None = None
 ) -> None:

@@ -1,6 +1,7 @@
 """Accounts whose credentials are more than a token: given in a file, exchanged, checked, and renewed by hand."""
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -238,6 +239,53 @@ def test_a_new_consent_lets_a_cut_off_account_be_read_again_and_keeps_what_is_no
     assert (after["client_secret"], after["management_token"]) == (before["client_secret"], before["management_token"])
     assert after["refresh_token"] != before["refresh_token"]
     assert admin.execute("SELECT status, renewal_claim FROM connections").fetchone() == ("active", None)
+
+
+def test_a_new_consent_wins_over_whatever_was_stored_meanwhile_and_keeps_what_stands_beside_it(
+    cli: Cli, admin: psycopg.Connection, tenant_id: UUID, simulator: SmartcarThread
+) -> None:
+    connection_id = add(cli, simulator.url, simulator.simulator.credentials()).out.strip()
+    before = stored(admin, tenant_id)
+    renewed = simulator.simulator.credentials() | {"management_token": "set meanwhile", "client_secret": "old"}
+    ring = Keyring.from_settings([ENCRYPTION_KEY])
+
+    def meanwhile() -> None:  # a sync that renews, `webhooks secret`, `connections rekey`
+        with psycopg.connect(admin.info.dsn, password=admin.info.password, autocommit=True) as other:
+            anew = ring.encrypt_credentials(tenant_id, UUID(connection_id), renewed)
+            other.execute("UPDATE connections SET credentials_encrypted = %s", [anew])
+
+    simulator.simulator.on_token = meanwhile
+    Path("again.json").write_text(json.dumps({"code": ACCOUNT.code, "redirect_uri": ACCOUNT.redirect_uri}))
+
+    answer = cli("connections", "renew", connection_id, "--credentials-file", "again.json")
+
+    assert answer.status == 0, answer.err
+    after = stored(admin, tenant_id)
+    assert after["refresh_token"] not in (before["refresh_token"], renewed["refresh_token"])
+    assert after["refresh_token"] in simulator.simulator.tokens.refreshes
+    assert (after["management_token"], after["client_secret"]) == ("set meanwhile", ACCOUNT.client_secret)
+    assert simulator.simulator.tokens.granted == {"authorization_code": 1}
+
+
+def test_a_token_for_which_nothing_was_spent_yields_to_what_was_stored_meanwhile(
+    cli: Cli, admin: psycopg.Connection, tenant_id: UUID, simulator: SmartcarThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection_id = add(cli, simulator.url, simulator.simulator.credentials()).out.strip()
+    theirs = simulator.simulator.credentials()
+    given = json.dumps(simulator.simulator.credentials())
+    ring = Keyring.from_settings([ENCRYPTION_KEY])
+
+    class Typing(io.StringIO):
+        def read(self, size: int | None = -1) -> str:
+            anew = ring.encrypt_credentials(tenant_id, UUID(connection_id), theirs)
+            admin.execute("UPDATE connections SET credentials_encrypted = %s", [anew])
+            return super().read(size)
+
+    monkeypatch.setattr(io, "StringIO", Typing)
+    answer = cli("connections", "renew", connection_id, "--credentials-file", "-", stdin=given)
+
+    assert "somebody else has just replaced the token" in answer.line
+    assert stored(admin, tenant_id) == theirs
 
 
 def test_the_consent_is_asked_for_at_smartcars_own_page(cli: Cli) -> None:

@@ -243,6 +243,25 @@ class TestConnections:
         ring = Keyring.from_settings([key])
         assert ring.decrypt_credentials(tenant_id, connection_id, stored) == {"token": TOKEN}
 
+    def test_rekey_stores_each_token_by_itself_and_the_next_rekey_does_the_rest(
+        self, cli: Cli, admin: psycopg.Connection, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = sorted(make_connection(admin, tenant_id, "http://127.0.0.1:1") for _ in range(2))
+        kept = "SELECT credentials_encrypted FROM connections WHERE id = %s"
+        good = admin.execute(kept, [second]).fetchone()
+        assert good is not None
+        admin.execute("UPDATE connections SET credentials_encrypted = 'x' WHERE id = %s", [second])
+        key = new_key()
+        monkeypatch.setenv("FLEET_ENCRYPTION_KEYS", f"{key},{ENCRYPTION_KEY}")
+
+        assert cli("connections", "rekey").status == 1
+
+        row = admin.execute(kept, [first]).fetchone()
+        assert row is not None
+        assert Keyring.from_settings([key]).decrypt_credentials(tenant_id, first, row[0]) == {"token": "simulated"}
+        admin.execute("UPDATE connections SET credentials_encrypted = %s WHERE id = %s", [good[0], second])
+        assert cli("connections", "rekey").out == "1 encrypted anew, 1 were already\n"
+
     def test_rekey_without_the_old_key_changes_nothing(
         self, cli: Cli, admin: psycopg.Connection, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
     ) -> None:
