@@ -100,10 +100,11 @@ _REASON = f"""
 """
 _JUDGED = f"""
     judged AS MATERIALIZED (
-        SELECT c.id, c.schedule_id, c.vehicle_id, c.cycle, c.next_due_date, c.snoozed_until,
-               c.read_km, c.read_hours, j.status, o.id AS order_id, o.reference, o.is_open,
-               o.priority AS order_priority, s.name AS schedule_name, s.description, s.checklist, s.vendor_id,
-               s.facility_id, s.priority, v.name AS vehicle_name,
+        SELECT c.id, c.schedule_id, c.vehicle_id, c.cycle, c.next_due_date, c.snoozed_until, c.read_km, c.read_hours,
+               j.status, CASE WHEN o.is_open THEN o.id END AS open_order_id,
+               CASE WHEN o.is_open THEN o.reference END AS reference, o.priority AS order_priority,
+               s.name AS schedule_name, s.description, s.checklist, s.vendor_id, s.facility_id, s.priority,
+               v.name AS vehicle_name,
                {_REASON} AS reason,
                least(c.next_due_date,
                    {_forecast("c.next_due_km", "c.km", "c.km_per_day")},
@@ -157,8 +158,8 @@ _ORDERS = f"""
     ),
     raised AS (
         UPDATE work_orders w SET priority = {_RAISED.format("w.priority")}
-        WHERE w.id = ANY(ARRAY(SELECT j.order_id FROM judged j
-                               WHERE j.is_open AND j.status = 'overdue' AND j.order_priority = j.priority))
+        WHERE w.id = ANY(ARRAY(SELECT j.open_order_id FROM judged j
+                               WHERE j.status = 'overdue' AND j.order_priority = j.priority))
           AND w.status IN {OPEN} AND w.priority <> 'critical'
         RETURNING 1
     )
@@ -183,7 +184,7 @@ _ALERTS = f"""
                j.vehicle_id, j.subject, left(j.vehicle_name, 200) || ': ' || j.reason,
                jsonb_build_object(
                    'schedule_id', j.schedule_id, 'schedule_name', j.schedule_name, 'vehicle_id', j.vehicle_id,
-                   'vehicle_name', j.vehicle_name, 'work_order_id', coalesce(o.id, j.order_id),
+                   'vehicle_name', j.vehicle_name, 'work_order_id', coalesce(o.id, j.open_order_id),
                    'work_order_number', coalesce(o.reference, j.reference), 'status', j.status, 'reason', j.reason,
                    'predicted_on', j.predicted_on, 'due_on', j.next_due_date, 'vendor_name', d.name,
                    'checklist', j.checklist),
@@ -249,8 +250,7 @@ class Due:
 _LIST = text(
     f"""
     {_JUDGE}
-    SELECT id, vehicle_name, schedule_name, status, reason, next_due_date, predicted_on, snoozed_until,
-           CASE WHEN is_open THEN reference END
+    SELECT id, vehicle_name, schedule_name, status, reason, next_due_date, predicted_on, snoozed_until, reference
     FROM judged
     ORDER BY array_position(ARRAY['overdue', 'due', 'due_soon', 'snoozed'], status), predicted_on, vehicle_name, id
     """

@@ -8,11 +8,12 @@ from db.queries.maintenance import check_due as open_due
 from db.queries.maintenance_triggers import expand_schedules
 from db.queries.meters import take_readings
 from db.queries.quarantine import tell_quarantined
+from db.queries.roll_forward import roll_forward
 from jobs.outcomes import Counts
 from jobs.run import Run
 
-STEPS = (take_readings, tell_quarantined, expand_schedules, open_due)
-"""In this order: what is due goes by the meters, and by the vehicles that are in use today."""
+STEPS = (take_readings, tell_quarantined, roll_forward, expand_schedules, open_due)
+"""In this order: what is due goes by the meters, by what was just completed, and by the vehicles in use today."""
 
 
 def check_due(run: Run) -> Counts:
@@ -27,5 +28,6 @@ def rehearse(connection: Connection, now: datetime) -> Counts:
     """Do all of it in one transaction, for who rolls it back."""
     counts: Counts = {}
     for step in STEPS:
-        counts |= step(connection, now)
+        for name, number in step(connection, now).items():
+            counts[name] = counts.get(name, 0) + number
     return counts

@@ -71,7 +71,8 @@ class Garage:
         counts: dict[str, int] = {}
         for step in STEPS:
             with self.transaction() as connection:
-                counts |= step(connection, self.now)
+                for name, number in step(connection, self.now).items():
+                    counts[name] = counts.get(name, 0) + number
         return counts
 
     def transaction(self) -> Any:

@@ -164,6 +164,10 @@ def test_a_cancelled_order_is_not_opened_again_until_somebody_puts_the_service_o
 
     assert "work_orders" not in garage.check(days=1)
     assert [kind for kind, _ in garage.open_alerts()] == ["maintenance_due"], "it is still due"
+    garage.check(days=9)
+    [alert] = garage.rows("SELECT kind, details FROM alerts WHERE resolved_at IS NULL")
+    assert (alert["kind"], alert["details"]["work_order_id"]) == ("maintenance_overdue", None)
+    garage.pass_days(-9)
 
     garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2023-03-05'")
     assert "work_orders" not in garage.check(days=1)

@@ -112,9 +112,7 @@ class TestWithoutMeter:
         garage.pass_days(1)
         garage.complete(_only_order(garage), at=garage.now)
         garage.drive(van, 11_000, at=garage.now + timedelta(hours=5))
-        garage.pass_days(1)
-        garage.check()
-        assert _roll(garage)["flagged"] == 0
+        assert garage.check(days=1)["flagged"] == 0, "the check rolls first what was completed"
         assert garage.trigger(schedule)["next_due_km"] == 20_100
         assert garage.rows("SELECT odometer_source FROM maintenance_records") == [{"odometer_source": "reading"}]
 
@@ -215,6 +213,18 @@ def test_killed_before_any_statement_the_next_run_rolls_once(garage: Garage) -> 
     assert kills == len(statements) == 6
     assert garage.trigger(schedule)["cycle"] == 2
     assert len(garage.rows("SELECT FROM maintenance_records")) == 1
+
+
+def test_what_was_completed_a_minute_before_the_check_is_not_told_as_due(garage: Garage) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-02-10", soon_days=0)
+    garage.check()
+    van = garage.rows("SELECT vehicle_id, schedule_id FROM maintenance_triggers")[0]
+    order = garage.insert("work_orders", type="preventive", title="early", **van)
+    garage.pass_days(11)
+    garage.complete(order)
+    counts = garage.check()
+    assert counts["rolled"] == 1
+    assert "due" not in counts and garage.open_alerts() == []
 
 
 def test_the_job_rolls_and_says_what_it_did(platform: Platform, garage: Garage) -> None:
