@@ -13,6 +13,10 @@ class TransientError(IntegrationError):
     """May work later: network, 5xx, a truncated or unreadable answer. Retried with backoff."""
 
 
+class TimedOut(TransientError):  # noqa: N818 - named for the caller, as its siblings are
+    """Connected, but the answer did not come in time; may work later, and sooner where less is asked for."""
+
+
 class RateLimited(IntegrationError):  # noqa: N818
     """The provider told us to wait.
 

@@ -18,7 +18,7 @@ import urllib3
 from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from integrations.errors import IntegrationError, PermanentError, RateLimited, TransientError
+from integrations.errors import IntegrationError, PermanentError, RateLimited, TimedOut, TransientError
 from integrations.http_deadline import DeadlineAdapter, deadline, within
 from integrations.http_status import failure_of
 
@@ -123,7 +123,7 @@ class HttpSession:
             judge: what a refusal means, where the provider says it in the body.
 
         Raises:
-            TransientError: network, 5xx, an answer that is no JSON or too large.
+            TransientError: network, 5xx, an answer that is no JSON, too large (`BodyTooLarge`) or late (`TimedOut`).
             RateLimited: told to wait longer than `short_wait_s`, or too often.
             CredentialsRejected: 401, or a token that no header can carry.
             PermanentError: any other 4xx, a redirect, or no http(s) URL.
@@ -202,7 +202,8 @@ class HttpSession:
                 body = _read(call.request, response, bounds.max_body_bytes)
         # `from None`: the messages of requests and urllib3 quote the whole URL, query included.
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransientError(f"{call.request}: {_named(error)}") from None
+            kind = TimedOut if _is_slow(error) else TransientError
+            raise kind(f"{call.request}: {_named(error)}") from None
         if body[:64].lstrip()[:1] not in (b"{", b"["):
             raise TransientError(f"{call.request}: answered with {shape(body)} instead of JSON")
         return Answer(body, call.request)
@@ -286,6 +287,11 @@ def _read(request: str, response: requests.Response, limit: int) -> bytes:
         if len(body) > limit:
             raise BodyTooLarge(f"{request}: the body is larger than {limit} bytes")
     return bytes(body)
+
+
+def _is_slow(error: Exception) -> bool:
+    """Say whether a connection was there, and only the answer did not come in time."""
+    return _named(error) == "timed out" and not isinstance(error, requests.ConnectTimeout)
 
 
 def _named(error: Exception) -> str:

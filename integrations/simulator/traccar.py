@@ -4,10 +4,12 @@ Shapes and refusals: github.com/traccar/traccar at 9e5c458, api/**.java, read 20
 text, and with 400 for nearly everything.
 """
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ from integrations.simulator.faults import ANSWER_FAULTS, Scripted
 from integrations.simulator.fleet import Account, now_ms, to_ms
 from integrations.simulator.server import ServerThread
 from integrations.simulator.spoilt import Refused, as_json, spoilt
-from integrations.simulator.traccar_fleet import Backlog, TraccarFleet, iso
+from integrations.simulator.traccar_fleet import Backlog, Garage, TraccarFleet, iso
 
 FOREIGN_DEVICE = 7
 """A device that is in no account."""
@@ -54,7 +56,10 @@ class TraccarFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TraccarSimulator:
-    """All accounts of one simulated Traccar server; `max_positions` is its `report.maxPositions`."""
+    """All accounts of one simulated Traccar server; `max_positions` is its `report.maxPositions`.
+
+    `takes_s` is how long it takes for a report, by its devices and its positions.
+    """
 
     def __init__(
         self,
@@ -62,11 +67,13 @@ class TraccarSimulator:
         *,
         clock_ms: Callable[[], int] = now_ms,
         backlogs: Sequence[Backlog] = (),
+        garages: Sequence[Garage] = (),
         max_positions: int = 50_000,
     ) -> None:
-        """`backlogs` are those of the first account."""
+        """`backlogs` and `garages` are those of the first account."""
         self._clock_ms = clock_ms
         self._max_positions = max_positions
+        self.takes_s: Callable[[int, int], float] = lambda devices, positions: 0.0
         self._opened_ms = clock_ms()
         self._fleets: dict[str, TraccarFleet] = {}
         self._faults: list[TraccarFault] = []
@@ -74,11 +81,11 @@ class TraccarSimulator:
         self.by_path: Counter[str] = Counter()
         self.bytes_sent = 0
         for place, account in enumerate(accounts):
-            self.add(account, () if place else tuple(backlogs))
+            self.add(account, *(() if place else (backlogs, garages)))
 
-    def add(self, account: Account, backlogs: Sequence[Backlog] = ()) -> None:
+    def add(self, account: Account, backlogs: Sequence[Backlog] = (), garages: Sequence[Garage] = ()) -> None:
         """Add an account, or replace the one of its token."""
-        self._fleets[account.token] = TraccarFleet(account, self._opened_ms, tuple(backlogs))
+        self._fleets[account.token] = TraccarFleet(account, self._opened_ms, tuple(backlogs), tuple(garages))
 
     def fleet(self, token: str) -> TraccarFleet:
         """Return what is known of an account."""
@@ -150,14 +157,20 @@ class TraccarSimulator:
         since_ms, until_ms, at_ms = _instant(request, "from"), _instant(request, "to"), self._clock_ms()
         found: list[str] = []
         for index in map(fleet.index_of, devices):
-            instants = list(fleet.instants(index, since_ms - 1, until_ms, at_ms))
-            found += (fleet.position(index, each) for each in instants[: self._max_positions])
+            instants = fleet.instants(index, since_ms - 1, until_ms, at_ms)
+            positions = chain(
+                (fleet.position(index, each) for each in instants), fleet.repeated(index, since_ms, until_ms)
+            )
+            found += islice(positions, self._max_positions)
         return found
 
     def _answering(self, read: Callable[[TraccarFleet, Request], list[str]]) -> Callable[[Request], object]:
         async def answer(request: Request) -> Response:
             try:
                 response = self._answer(read, request)
+                if request.url.path.endswith("/route"):
+                    devices = len(request.query_params.getlist("deviceId"))
+                    await asyncio.sleep(self.takes_s(devices, getattr(response, "body", b"").count(b'"fixTime"')))
             except Refused as refused:
                 trace = f"{refused}\n\tat org.traccar.api.BaseResource(BaseResource.java)"
                 response = Response(trace, refused.status, refused.headers, "text/plain")
@@ -218,11 +231,12 @@ class TraccarThread(ServerThread):
         *accounts: Account,
         clock_ms: Callable[[], int] = now_ms,
         backlogs: Sequence[Backlog] = (),
+        garages: Sequence[Garage] = (),
         max_positions: int = 50_000,
     ) -> None:
         self.accounts = accounts or (Account("simulated", 10),)
         self.simulator = TraccarSimulator(
-            self.accounts, clock_ms=clock_ms, backlogs=backlogs, max_positions=max_positions
+            self.accounts, clock_ms=clock_ms, backlogs=backlogs, garages=garages, max_positions=max_positions
         )
         super().__init__(self.simulator.app())
 

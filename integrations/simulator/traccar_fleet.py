@@ -3,6 +3,7 @@
 Shapes: github.com/traccar/traccar at 9e5c458, model/*.java and openapi.yaml, read 2026-11.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
@@ -30,6 +31,14 @@ class Backlog(NamedTuple):
     arrives_at: datetime
 
 
+class Garage(NamedTuple):
+    """A tracker that sees no sky: so many messages, one a minute, that repeat the fix of `at`."""
+
+    vehicle: int
+    at: datetime
+    messages: int
+
+
 class TraccarFleet:
     """One account at Traccar: the vehicles of an `Account`, a point an interval.
 
@@ -37,9 +46,16 @@ class TraccarFleet:
     or once its backlog has arrived.
     """
 
-    def __init__(self, account: Account, opened_ms: int, backlogs: tuple[Backlog, ...] = ()) -> None:
+    def __init__(
+        self,
+        account: Account,
+        opened_ms: int,
+        backlogs: tuple[Backlog, ...] = (),
+        garages: tuple[Garage, ...] = (),
+    ) -> None:
         self.account = account
         self.backlogs = backlogs
+        self.garages = garages
         self._first_ms = opened_ms - _HISTORY_MS if account.start is None else to_ms(account.start)
 
     def ids(self) -> range:
@@ -141,6 +157,15 @@ class TraccarFleet:
             f'"speed":{motion.speed_mps * _KNOTS_PER_MPS:.4f},"course":{motion.heading_deg:.1f},'
             '"address":null,"accuracy":0.0,"network":null,"geofenceIds":null}'
         )
+
+    def repeated(self, index: int, since_ms: int, until_ms: int) -> Iterator[str]:
+        """Yield the messages of a vehicle that repeat a fix of this time, as JSON text."""
+        for garage in self.garages:
+            at_ms = to_ms(garage.at)
+            if garage.vehicle == index and since_ms <= at_ms <= until_ms:
+                message = json.loads(self.position(index, at_ms))
+                for said_ms in range(at_ms + 1, at_ms + 1 + garage.messages * 60_000, 60_000):
+                    yield json.dumps(message | {"id": position_id(index, said_ms), "deviceTime": iso(said_ms)})
 
     def alarm(self, index: int, at_ms: int) -> str | None:
         """Return the alarm of a position; few have one."""

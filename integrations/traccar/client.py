@@ -8,18 +8,27 @@ import msgspec
 
 from integrations.aside import rejected
 from integrations.bounds import BROKEN, Limits, UnbelievableError
-from integrations.errors import TransientError
+from integrations.errors import TimedOut, TransientError
 from integrations.http import Answer, BodyTooLarge, HttpSession, shape
-from integrations.telematics import DevicePage, Page
+from integrations.telematics import DevicePage, Page, Rejected
 from integrations.traccar.cursor import Cursor, read_cursor, write_cursor
 from integrations.traccar.decode import Decoded, decode_positions
 from integrations.traccar.devices import Listed, chosen_groups, decode_devices, list_ids
 from integrations.traccar.options import read_options
 from integrations.traccar.refusals import judge
-from integrations.traccar.rounds import MOST_POSITIONS, advance, block, first_round, next_round
+from integrations.traccar.rounds import (
+    MOST_POSITIONS,
+    advance,
+    block,
+    first_round,
+    halve,
+    next_round,
+    pass_over,
+    shorten,
+    slow_down,
+)
 from integrations.traccar.salvage import salvage_positions
 
-_SMALLER = 8
 _NO_OPTIONS: Mapping[str, object] = {}
 
 
@@ -111,24 +120,28 @@ class Traccar:
     def _read_block(self, cursor: Cursor) -> Decoded:
         """Read the next piece of a round, and move the cursor behind it.
 
-        An answer that is too large is asked for again in smaller pieces, as is one that the server may have cut off.
+        Of a piece that is too much for the server or for us nothing is returned; the cursor then asks for less.
         """
         devices = block(cursor)
-        while True:
-            until = min(cursor.since + cursor.span_s, cursor.until)
-            is_smallest = until - cursor.since <= 1
-            try:
-                decoded = self._decode(self._get_route(devices, cursor.since, until), frozenset(devices))
-            except BodyTooLarge:
-                if is_smallest:
-                    raise
-            else:
-                cut_off = [each for each, count in decoded.counts.items() if count >= self._options.max_positions]
-                positions = sum(decoded.counts.values())
-                if is_smallest or (not cut_off and positions <= MOST_POSITIONS):
-                    break
-            cursor.span_s = max((until - cursor.since) // _SMALLER, 1)
-        decoded.rejected += (rejected("positions_cut_off", "deviceId", b"", str(device)) for device in cut_off)
+        until = min(cursor.since + cursor.span_s, cursor.until)
+        asked_s = until - cursor.since
+        try:
+            decoded = self._decode(self._get_route(devices, cursor.since, until), frozenset(devices))
+        except BodyTooLarge:
+            if shorten(cursor, asked_s) or halve(cursor):
+                return Decoded()
+            return _passed_over(cursor, until)
+        except TimedOut:
+            if slow_down(cursor, asked_s):
+                return Decoded()
+            # Raises where the server answers nothing: then it is not this second that is too much.
+            self._get_route(devices, cursor.until, cursor.until)
+            return _passed_over(cursor, until)
+        cut_off = [each for each, count in decoded.counts.items() if count >= self._options.max_positions]
+        positions = sum(decoded.counts.values())
+        if (cut_off or positions > MOST_POSITIONS) and shorten(cursor, asked_s):
+            return Decoded()
+        decoded.rejected += map(_cut_off, cut_off)
         advance(cursor, until, positions, decoded.newest)
         return decoded
 
@@ -167,6 +180,17 @@ class Traccar:
             return salvage_positions(answer.body, devices, limits, self._options)
         except BROKEN as error:
             raise _unreadable(answer, error) from None
+
+
+def _passed_over(cursor: Cursor, until: int) -> Decoded:
+    """Leave one second of one device behind, so that it keeps back neither the rest of it nor the others."""
+    device = cursor.marks[cursor.next].device
+    pass_over(cursor, until)
+    return Decoded(rejected=[_cut_off(device)])
+
+
+def _cut_off(device: int) -> Rejected:
+    return rejected("positions_cut_off", "deviceId", b"", str(device))
 
 
 def _iso(at_s: int) -> str:

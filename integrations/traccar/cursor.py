@@ -38,7 +38,7 @@ class Cursor(msgspec.Struct):
 
     The first `due` of `marks` are read in it, from their mark up to `until`, a block of `size` devices at a time; the
     block that begins at `next` has been read up to `since`. All in Unix seconds. `span_s` is how much time the next
-    request asks for, `pace` how many positions a second a device has lately had.
+    request asks for and `most_s` how much it may, `pace` how many positions a second a device has lately had.
     """
 
     began: _Seconds
@@ -50,6 +50,7 @@ class Cursor(msgspec.Struct):
     size: _Count
     since: _Seconds
     span_s: _Seconds
+    most_s: _Seconds
     pace: float
     marks: list[Mark]
 
@@ -62,12 +63,16 @@ class Cursor(msgspec.Struct):
         """Return from when a device is read in this round: a sweep goes back to the one before last. Unix seconds."""
         return (mark.swept_before if self.is_sweep else mark.newest) * 60
 
+    def order(self, mark: Mark) -> tuple[int, int]:
+        """Return what the devices of a round are sorted by: those that are furthest behind come first."""
+        return self.from_s(mark), mark.device
+
 
 class _Packed(msgspec.Struct, array_like=True):
     """A cursor as it is stored: instants and ids as differences to the one before, which are small."""
 
     version: int
-    round: tuple[int, int, int, bool, int, int, int, int, int, float]
+    round: tuple[int, int, int, bool, int, int, int, int, int, int, float]
     devices: list[int]
     ages: list[int]
     since_sweep: list[int]
@@ -81,7 +86,7 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 def write_cursor(cursor: Cursor) -> str:
     """Return a cursor as text."""
     c = cursor
-    told = (c.began, c.swept, c.until, c.is_sweep, c.due, c.next, c.size, c.since, c.span_s, c.pace)
+    told = (c.began, c.swept, c.until, c.is_sweep, c.due, c.next, c.size, c.since, c.span_s, c.most_s, c.pace)
     packed = _Packed(_VERSION, told, [], [], [], [], [])
     before, until = 0, c.until // 60
     for mark in c.marks:

@@ -26,6 +26,7 @@ _SETTLED_S = 3600
 # What arrives out of order within a stream, or is stored a little later than what came after it.
 _OVERLAP_S = 120
 _LONGEST_S = 30 * 86_400
+_SMALLER = 8
 
 
 def first_round(heard: Mapping[int, datetime | None], now: datetime, backfill_h: float) -> Cursor:
@@ -35,7 +36,7 @@ def first_round(heard: Mapping[int, datetime | None], now: datetime, backfill_h:
         PermanentError: there are too many devices, as in `next_round`.
     """
     began = int(now.timestamp())
-    empty = Cursor(began, began, began, False, 0, 0, 0, 0, 0, _USUAL_PACE, [])
+    empty = Cursor(began, began, began, False, 0, 0, 0, 0, 0, _LONGEST_S, _USUAL_PACE, [])
     return _planned(empty, heard, now, backfill_h, is_sweep=False)
 
 
@@ -65,7 +66,8 @@ def block(cursor: Cursor) -> list[int]:
         in_reach = cursor.marks[cursor.next : min(cursor.next + BLOCK, cursor.due)]
         cursor.size = sum(cursor.from_s(mark) <= latest for mark in in_reach)
         cursor.since = max(first - _OVERLAP_S, cursor.until - _LONGEST_S)
-        cursor.span_s = max(60, round(TARGET_POSITIONS / cursor.size / max(cursor.pace, _USUAL_PACE)))
+        span_s = max(60, round(TARGET_POSITIONS / cursor.size / max(cursor.pace, _USUAL_PACE)))
+        cursor.span_s = min(span_s, cursor.most_s)
     return [mark.device for mark in cursor.marks[cursor.next : cursor.next + cursor.size]]
 
 
@@ -77,14 +79,53 @@ def advance(cursor: Cursor, until: int, counted: int, newest: Mapping[int, datet
             mark.newest = max(mark.newest, int(newest[mark.device].timestamp()) // 60)
     taken_s = max(1, until - cursor.since)
     cursor.pace = max(counted / len(in_block) / taken_s, cursor.pace * 0.9)
+    cursor.most_s = min(cursor.most_s * 11 // 10 + 1, _LONGEST_S)
     if counted < TARGET_POSITIONS / 4:
-        cursor.span_s = min(cursor.span_s * 4, _LONGEST_S)
+        cursor.span_s = min(cursor.span_s * 4, cursor.most_s)
     elif counted > TARGET_POSITIONS * 1.5:
         cursor.span_s = max(cursor.span_s // 2, 1)
     cursor.since = until
     if until >= cursor.until:
         cursor.next += cursor.size
         cursor.size = 0
+
+
+def shorten(cursor: Cursor, asked_s: int) -> bool:
+    """Ask for less time than was asked for; False where that was the least."""
+    if asked_s <= 1:
+        return False
+    cursor.span_s = max(asked_s // _SMALLER, 1)
+    return True
+
+
+def halve(cursor: Cursor) -> bool:
+    """Ask for fewer devices; False where there is one.
+
+    The others are read later, each from its own mark, which may have moved since they were put in order.
+    """
+    if cursor.size <= 1:
+        return False
+    cursor.size = (cursor.size + 1) // 2
+    others = slice(cursor.next + cursor.size, cursor.due)
+    cursor.marks[others] = sorted(cursor.marks[others], key=cursor.order)
+    return True
+
+
+def slow_down(cursor: Cursor, asked_s: int) -> bool:
+    """Ask for less time of fewer devices, and for more again only little by little; False where there is no less.
+
+    An answer may be slow by its positions or by its devices: each is a query there.
+    """
+    cursor.most_s = max(asked_s // 2, 1)
+    is_shorter, is_fewer = shorten(cursor, asked_s), halve(cursor)
+    return is_shorter or is_fewer
+
+
+def pass_over(cursor: Cursor, until: int) -> None:
+    """Note that up to an instant the only device of the block cannot be read: the rounds to come begin behind it."""
+    mark = cursor.marks[cursor.next]
+    mark.newest = max(mark.newest, (until + _OVERLAP_S) // 60 + 1)
+    advance(cursor, until, 0, {})
 
 
 def _planned(
@@ -103,8 +144,9 @@ def _planned(
         mark = known.get(device) or Mark(device, filled_in, filled_in, filled_in, is_new=True)
         is_silent = device in known and (at is None or at.timestamp() < since)
         (silent if is_silent else due).append(mark)
-    cursor = Cursor(began, began if is_sweep else last.swept, until, is_sweep, len(due), 0, 0, 0, 0, last.pace, [])
-    due.sort(key=lambda mark: (cursor.from_s(mark), mark.device))
+    swept = began if is_sweep else last.swept
+    cursor = Cursor(began, swept, until, is_sweep, len(due), 0, 0, 0, 0, last.most_s, last.pace, [])
+    due.sort(key=cursor.order)
     silent.sort(key=lambda mark: mark.device)
     cursor.marks = [*due, *silent]
     return cursor

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from integrations.errors import CredentialsRejected, CursorRefused, PermanentError, TransientError
-from integrations.http import BodyTooLarge, HttpSession, HttpSettings
+from integrations.http import HttpSession, HttpSettings
 from integrations.registry import check_origin, open_provider
 from integrations.simulator import Account
 from integrations.simulator.fleet import from_ms, to_ms
@@ -263,16 +263,6 @@ def test_a_device_that_fills_the_servers_limit_is_asked_for_in_smaller_pieces(cl
         reading.tick()
         assert reading.seen == set(server.fleet.expected(NOW))
         assert not [aside for page in reading.pages for aside in page.rejected]
-
-
-def test_one_second_that_cannot_be_cut_smaller_is_an_error_and_no_loop(clock: Clock) -> None:
-    fleet = account(vehicles=1, interval_s=0.2)
-    with TraccarThread(fleet, clock_ms=clock.ms) as server, HttpSession(HttpSettings(max_body_bytes=1_500)) as tiny:
-        client = Traccar(tiny, TOKEN, server.url, {"backfill_h": 0.01}, clock=clock)
-        page = client.read_feed("positions", None)
-        with pytest.raises(BodyTooLarge):
-            while page.has_more:
-                page = client.read_feed("positions", page.cursor)
 
 
 def test_alarms_and_codes_come_beside_the_positions(clock: Clock, reader: Opened) -> None:
