@@ -96,7 +96,9 @@ def test_a_second_sync_stores_nothing_again(platform: Platform, server: TraccarT
 def test_everything_read_again_from_the_start_changes_nothing(platform: Platform) -> None:
     """Codes came and went meanwhile: what a sweep repeats of them is older than what is known."""
     tables = ("telemetry", "vehicle_faults", "video_events", "alerts")
-    with TraccarThread(account(start=NOW - timedelta(minutes=70), interval_s=30)) as server:
+    hour = int(NOW.timestamp()) // 3600
+    end = datetime.fromtimestamp((hour - hour % 2) * 3600 - 1, UTC)  # of an hour in which engines find codes
+    with TraccarThread(account(start=end - timedelta(minutes=70), end=end, interval_s=30)) as server:
         connection = Connection(platform, server)
         connection.sync()
         before = [connection.rows(f"SELECT to_jsonb(t) - 'updated_at' FROM {table} t ORDER BY 1") for table in tables]
