@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import bindparam
 
-from db.queries.folded import TEXT
+from db.queries.folded import TEXT, details_of, told_at
 
 LEASE_S = 180
 """A claim that nobody has ended by then is another's: its worker is gone. By the database's clock, which all share."""
@@ -44,7 +44,7 @@ class Notice:
     alert_id: UUID | None
     subject: str | None
     message: str | None
-    details: dict[str, Any] | None
+    details: dict[str, Any]
     opened_at: datetime | None
     resolved_at: datetime | None
     vehicle: str | None
@@ -104,9 +104,10 @@ _CLAIM = text(
         RETURNING n.*
     )
     SELECT n.id, n.tenant_id, t.name, n.channel, n.address, n.endpoint_id, n.is_named, n.category, n.kind,
-           n.severity, n.attempts, n.created_at, n.expires_at, u.locale, t.locale, u.time_zone, t.time_zone,
-           t.settings ->> 'units', n.alert_id, a.subject, {TEXT}, a.opened_at, a.resolved_at,
-           coalesce(v.name, a.details ->> 'vehicle_name'), c.name, c.provider, k.dropped
+           n.severity, n.attempts, n.created_at, least(n.expires_at, '9998-12-31'), u.locale, t.locale,
+           u.time_zone, t.time_zone, t.settings ->> 'units', n.alert_id, left(a.subject, 2000), {TEXT},
+           {told_at("a.opened_at")}, {told_at("a.resolved_at")},
+           left(coalesce(v.name, a.details ->> 'vehicle_name'), 500), left(c.name, 500), c.provider, k.dropped
     FROM (SELECT count(*) AS dropped FROM dropped) k
     LEFT JOIN claimed n ON true
     LEFT JOIN tenants t ON t.id = n.tenant_id
@@ -126,7 +127,8 @@ def claim(connection: Connection, channel: str, token: UUID, now: datetime, *, b
         What was taken, and how many were ended.
     """
     rows = connection.execute(_CLAIM, {"channel": channel, "token": token, "now": now, "batch": batch}).all()
-    return [Notice(*row[:-1]) for row in rows if row[0] is not None], rows[0][-1]
+    found = [Notice(*(*row[:21], details_of(row[21]), *row[22:-1])) for row in rows if row[0] is not None]
+    return found, rows[0][-1]
 
 
 @dataclass(frozen=True, slots=True)

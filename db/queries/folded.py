@@ -1,5 +1,6 @@
 """What was folded into one notification: a storm, or a digest."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,10 +8,22 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-TEXT = (
-    "left(a.message, 2000), CASE WHEN pg_column_size(a.details) < 100000 THEN a.details ELSE jsonb_build_object() END"
-)
-"""Others write alerts too, of any size; what is cut off would not be read."""
+TEXT = "left(a.message, 2000), CASE WHEN length(a.details::text) < 50000 THEN a.details::text END"
+"""Others write alerts too, of any size and depth; `details_of` reads what comes of the second."""
+
+
+def told_at(column: str) -> str:
+    """Return an instant where it is one that Python knows: an alert since infinity must not end the run of all."""
+    return f"CASE WHEN {column} BETWEEN '0002-01-01' AND '9998-12-31' THEN {column} END"
+
+
+def details_of(written: str | None) -> dict[str, Any]:
+    """Return an alert's details; nothing where they are no object, or nested too deep to be read."""
+    try:
+        details = json.loads(written or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return details if isinstance(details, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +36,7 @@ class Line:
     alert_id: UUID | None
     subject: str | None
     message: str | None
-    details: dict[str, Any] | None
+    details: dict[str, Any]
     opened_at: datetime | None
     vehicle: str | None
     connection: str | None
@@ -40,8 +53,8 @@ class Folded:
 
 _FOLDED = text(
     f"""
-    SELECT n.category, n.kind, n.severity, n.alert_id, a.subject, {TEXT}, a.opened_at,
-           coalesce(v.name, a.details ->> 'vehicle_name'), c.name, c.provider
+    SELECT n.category, n.kind, n.severity, n.alert_id, left(a.subject, 2000), {TEXT}, {told_at("a.opened_at")},
+           left(coalesce(v.name, a.details ->> 'vehicle_name'), 500), left(c.name, 500), c.provider
     FROM notifications n
     LEFT JOIN alerts a ON a.id = n.alert_id
     LEFT JOIN vehicles v ON v.id = a.vehicle_id
@@ -59,4 +72,4 @@ def read_folded(connection: Connection, notification_id: UUID, *, most: int) -> 
     """Return what a summary or digest tells of: the worst first."""
     counts = {(row[0], row[1]): row[2] for row in connection.execute(_COUNTS, {"id": notification_id})}
     rows = connection.execute(_FOLDED, {"id": notification_id, "most": most})
-    return Folded(counts, [Line(*row) for row in rows])
+    return Folded(counts, [Line(*(*row[:6], details_of(row[6]), *row[7:])) for row in rows])

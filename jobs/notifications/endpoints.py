@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.encryption import EncryptionError, Keyring
 from db.engine import Database
@@ -23,6 +25,8 @@ from integrations.webhooks_out import Answered, WebhookSender
 from jobs.notifications.compose import FOLDING, MOST_LINES, write
 from jobs.notifications.retries import MAIL_S, WEBHOOK_S, next_try
 from jobs.outcomes import Counts
+
+_log = structlog.get_logger()
 
 BATCH = 100
 THREADS = 8
@@ -131,6 +135,17 @@ def _attempt(
         return Outcome(notice.id, "failed", "unreadable", now, str(error)), str(error)
     except (PermanentError, EncryptionError) as error:
         return Outcome(notice.id, "failed", "unreadable", now, str(error)[:200]), None
+    except SQLAlchemyError:
+        raise
+    except Exception as error:  # what one row holds must not end the run of all
+        _log.exception("message_not_written", notification=str(notice.id))
+        return Outcome(notice.id, "failed", "unreadable", now, f"it cannot be written: {type(error).__name__}"), None
+    return _judged(endpoint, notice, answer, schedule_s, now)
+
+
+def _judged(
+    endpoint: Endpoint, notice: Notice, answer: Answered, schedule_s: tuple[int, ...], now: datetime
+) -> tuple[Outcome, str | None]:
     if answer.is_taken:
         return Outcome(notice.id, "sent", "accepted", now, code=answer.status), None
     if answer.is_gone:

@@ -256,12 +256,24 @@ def test_an_answer_without_end_and_a_slow_one_are_bounded(
 
 def test_a_payload_stays_small(desk: Desk, hook: Hook) -> None:
     endpoint = Endpoint(desk, hook.url)
-    desk.alert("custom", message="x" * 4_000_000, details={"big": "y" * 90_000})
+    desk.alert("custom", message="x" * 4_000_000, details={"big": "y" * 30_000})
 
     assert endpoint.call() == {"sent": 1}
 
     assert len(hook.calls[0].body) < MOST_PAYLOAD_BYTES
     assert json.loads(hook.calls[0].body)["data"]["is_cut"] is True
+
+
+def test_an_alert_that_cannot_be_written_keeps_no_other_back(desk: Desk, hook: Hook) -> None:
+    endpoint = Endpoint(desk, hook.url)
+    depth = 1_500
+    desk.alert("custom", opened_at="infinity")
+    desk.alerts(1, details="[" * depth + "]" * depth)
+    desk.alert("k" * 100_000)
+    desk.alert("offline")
+
+    assert endpoint.call() == {"sent": 4}
+    assert max(len(call.body) for call in hook.calls) < MOST_PAYLOAD_BYTES
 
 
 def test_a_webhook_whose_key_is_gone_fails_with_a_reason(

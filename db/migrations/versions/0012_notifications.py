@@ -165,7 +165,7 @@ def upgrade() -> None:
                                        endpoint_id, address, dedupe_key, is_named, while_open, state, next_attempt_at,
                                        expires_at)
             WITH told AS MATERIALIZED (
-                SELECT a.id, a.tenant_id, a.kind, a.severity, a.recipients, k.category,
+                SELECT a.id, a.tenant_id, left(a.kind, 200) AS kind, a.severity, a.recipients, k.category,
                        k.category NOT IN ('geofence', 'safety', 'other') AS is_condition,
                        CASE k.category WHEN 'geofence' THEN a.opened_at + INTERVAL '15 minutes'
                                        WHEN 'safety' THEN a.opened_at + INTERVAL '1 hour'
@@ -184,7 +184,7 @@ def upgrade() -> None:
             wanted AS MATERIALIZED (SELECT DISTINCT tenant_id, kind, category, severity FROM told),
             asked AS (
                 SELECT w.*, u.id AS user_id, 'email' AS channel, CAST(NULL AS uuid) AS endpoint_id,
-                       u.email AS address
+                       left(u.email, 321) AS address
                 FROM wanted w
                 JOIN users u ON u.tenant_id = w.tenant_id AND u.status = 'active' AND u.deleted_at IS NULL
                 WHERE EXISTS (SELECT FROM notification_preferences p
