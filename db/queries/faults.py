@@ -13,6 +13,9 @@ from sqlalchemy.sql.expression import bindparam
 
 from integrations.telematics import FaultCode
 
+ALL = "all"
+"""The scope of a report that speaks for the codes of every protocol."""
+
 
 class Key(NamedTuple):
     """What makes a code of a vehicle the same code."""
@@ -67,6 +70,17 @@ class Fault:
         return Key(self.protocol, self.code, self.source)
 
 
+Complete = dict[tuple[UUID, str], datetime]
+"""When a vehicle's newest complete report of a scope was: a protocol, or `ALL`. It may have named no code."""
+
+
+class Known(NamedTuple):
+    """What is known of some vehicles: their open faults, the newest closed one of each protocol, complete reports."""
+
+    faults: list[Fault]
+    complete: Complete
+
+
 _TYPED = {
     "id": "uuid",
     "vehicle_id": "uuid",
@@ -97,13 +111,17 @@ _KNOWN = text(
      WHERE vehicle_id = ANY(:vehicles) AND cleared_at IS NOT NULL ORDER BY vehicle_id, protocol, cleared_at DESC)
     """
 ).bindparams(_VEHICLES)
+_COMPLETE = text(
+    "SELECT vehicle_id, scope, reported_at FROM vehicle_fault_reports WHERE vehicle_id = ANY(:vehicles)"
+).bindparams(_VEHICLES)
 
 
-def lock_known(connection: Connection, vehicle_ids: Collection[UUID]) -> list[Fault]:
-    """Return the open faults of vehicles and the newest closed one of each protocol; others wait until the commit."""
+def lock_known(connection: Connection, vehicle_ids: Collection[UUID]) -> Known:
+    """Return what is known of vehicles; others wait until the commit."""
     vehicles = {"vehicles": list(vehicle_ids)}
     connection.execute(_LOCK, vehicles)
-    return [Fault(*row) for row in connection.execute(_KNOWN, vehicles)]
+    faults = [Fault(*row) for row in connection.execute(_KNOWN, vehicles)]
+    return Known(faults, {(row[0], row[1]): row[2] for row in connection.execute(_COMPLETE, vehicles)})
 
 
 _ADD = text(
@@ -131,6 +149,27 @@ def write_faults(connection: Connection, added: Sequence[Fault], changed: Sequen
         connection.execute(_ADD, {"faults": [_row(each) for each in added]})
 
 
+_WRITE_COMPLETE = text(
+    """
+    INSERT INTO vehicle_fault_reports AS r (tenant_id, vehicle_id, scope, reported_at)
+    SELECT app_tenant_id(), n.vehicle_id, n.scope, n.reported_at
+    FROM jsonb_to_recordset(:complete) AS n (vehicle_id uuid, scope text, reported_at timestamptz)
+    ON CONFLICT (vehicle_id, scope) DO UPDATE SET reported_at = excluded.reported_at
+    WHERE r.reported_at < excluded.reported_at
+    """
+).bindparams(bindparam("complete", type_=JSONB))
+
+
+def write_complete(connection: Connection, complete: Complete) -> None:
+    """Keep when complete reports were; what is newer already stays."""
+    rows = [
+        {"vehicle_id": str(vehicle_id), "scope": scope, "reported_at": str(time)}
+        for (vehicle_id, scope), time in complete.items()
+    ]
+    if rows:
+        connection.execute(_WRITE_COMPLETE, {"complete": rows})
+
+
 def _row(fault: Fault) -> dict[str, object]:
     return {
         name: value if value is None or isinstance(value, int) else str(value) for name, value in asdict(fault).items()
@@ -143,6 +182,20 @@ DEFAULT_FAULT_SEVERITY = "medium"
 _SUBJECT = "'vehicle:' || f.vehicle_id || ':fault:' || f.protocol || ':' || f.code || ':' || f.source"
 _RANK = "array_position(ARRAY['low', 'medium', 'high', 'critical'], {})"
 _THRESHOLD = "CASE WHEN t.tenant_id IS NULL THEN CAST(:default AS text) ELSE t.fault_severity END"
+_IS_SEVERE = f"coalesce({_RANK.format('f.severity')} >= {_RANK.format(_THRESHOLD)}, false)"
+_IS_GONE = "(v.deleted_at IS NOT NULL OR v.status IN ('retired', 'sold'))"
+_THRESHOLDS = "LEFT JOIN alert_thresholds t ON t.tenant_id = v.tenant_id AND t.vehicle_kind = v.kind"
+
+# `details` are written by others too: an id in them is a text that may name nothing.
+_ALERTED = f"""
+    SELECT FROM alerts k
+    WHERE k.tenant_id = f.tenant_id AND k.kind = 'fault_code' AND k.subject = {_SUBJECT}
+      AND k.resolved_at IS NOT NULL AND k.details ->> 'fault_id' = CAST(f.id AS text)
+"""
+_DUE = f"""
+    FROM vehicle_faults f JOIN vehicles v ON v.id = f.vehicle_id {_THRESHOLDS}
+    WHERE f.cleared_at IS NULL AND NOT {_IS_GONE} AND {_IS_SEVERE} AND NOT EXISTS ({_ALERTED})
+"""
 _ALERT = text(
     f"""
     INSERT INTO alerts AS a (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
@@ -150,14 +203,7 @@ _ALERT = text(
            format('%s reports fault code %s%s', v.name, f.code, coalesce(': ' || f.description, '')),
            jsonb_build_object('fault_id', f.id, 'protocol', f.protocol, 'code', f.code, 'source', f.source),
            f.first_seen_at
-    FROM vehicle_faults f
-    JOIN vehicles v ON v.id = f.vehicle_id AND v.deleted_at IS NULL AND v.status NOT IN ('retired', 'sold')
-    LEFT JOIN alert_thresholds t ON t.tenant_id = v.tenant_id AND t.vehicle_kind = v.kind
-    WHERE f.vehicle_id = ANY(:vehicles) AND f.cleared_at IS NULL
-      AND {_RANK.format("f.severity")} >= {_RANK.format(_THRESHOLD)}
-      AND NOT EXISTS (SELECT FROM alerts k WHERE k.tenant_id = f.tenant_id AND k.kind = 'fault_code'
-                      AND k.subject = {_SUBJECT} AND k.resolved_at IS NOT NULL
-                      AND CAST(k.details ->> 'fault_id' AS uuid) = f.id)
+    {_DUE} AND f.vehicle_id = ANY(:vehicles)
     ORDER BY f.id
     ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL
     DO UPDATE SET severity = excluded.severity, message = excluded.message
@@ -165,21 +211,60 @@ _ALERT = text(
     RETURNING (xmax = 0)
     """
 ).bindparams(_VEHICLES)
+# The fault of an alert is the one that it names, or the newest of its subject where others have changed what it names.
+_OVER = f"""
+    FROM alerts a JOIN vehicles v ON v.id = a.vehicle_id {_THRESHOLDS}
+    LEFT JOIN LATERAL (
+        SELECT f.* FROM vehicle_faults f WHERE f.vehicle_id = a.vehicle_id AND a.subject = {_SUBJECT}
+        ORDER BY CAST(f.id AS text) IS NOT DISTINCT FROM a.details ->> 'fault_id' DESC, f.first_seen_at DESC LIMIT 1
+    ) f ON true
+    WHERE a.resolved_at IS NULL AND a.kind = 'fault_code'
+      AND (f.cleared_at IS NOT NULL OR {_IS_GONE} OR (f.id IS NOT NULL AND NOT {_IS_SEVERE}))
+"""
 _RESOLVE = text(
-    """
-    UPDATE alerts a SET resolved_at = f.cleared_at
-    FROM vehicle_faults f
-    WHERE a.resolved_at IS NULL AND a.kind = 'fault_code' AND a.vehicle_id = ANY(:vehicles)
-      AND f.vehicle_id = a.vehicle_id AND f.id = CAST(a.details ->> 'fault_id' AS uuid) AND f.cleared_at IS NOT NULL
+    f"""
+    WITH over AS MATERIALIZED (
+        SELECT a.id, coalesce(f.cleared_at, greatest(a.opened_at, now())) AS at
+        {_OVER} AND a.vehicle_id = ANY(:vehicles)
+    )
+    UPDATE alerts a SET resolved_at = o.at FROM over o WHERE a.id = o.id AND a.resolved_at IS NULL
     """
 ).bindparams(_VEHICLES)
 
 
-def settle_fault_alerts(connection: Connection, vehicle_ids: Collection[UUID]) -> int:
-    """Resolve the alerts of codes that are gone, then open those of codes that are there.
+class Settled(NamedTuple):
+    """How many alerts opened, and how many were resolved."""
 
-    An alert that somebody resolved by hand stays so while the code stays. Returns how many opened.
+    opened: int
+    resolved: int
+
+
+def settle_fault_alerts(connection: Connection, vehicle_ids: Collection[UUID]) -> Settled:
+    """Resolve the alerts of codes that are gone, or are no longer worth one; then open those of codes that are there.
+
+    An alert that somebody resolved by hand stays so while the code stays.
     """
-    vehicles = {"vehicles": list(vehicle_ids)}
-    connection.execute(_RESOLVE, vehicles)
-    return sum(connection.execute(_ALERT, vehicles | {"default": DEFAULT_FAULT_SEVERITY}).scalars())
+    values = {"vehicles": list(vehicle_ids), "default": DEFAULT_FAULT_SEVERITY}
+    resolved = connection.execute(_RESOLVE, values).rowcount
+    return Settled(sum(connection.execute(_ALERT, values).scalars()), resolved)
+
+
+# Whoever holds a vehicle settles it, or leaves it to the next minute: nobody waits, so nobody deadlocks.
+_LOCK_UNSETTLED = text(
+    f"""
+    SELECT id FROM vehicles WHERE id = ANY(ARRAY(
+        SELECT a.vehicle_id {_OVER}
+        UNION
+        SELECT f.vehicle_id {_DUE}
+          AND NOT EXISTS (SELECT FROM alerts o WHERE o.tenant_id = f.tenant_id AND o.kind = 'fault_code'
+                          AND o.subject = {_SUBJECT} AND o.resolved_at IS NULL)
+    ))
+    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    """
+)
+
+
+def settle_changed(connection: Connection) -> Settled:
+    """Settle what no report has: a threshold was changed, or a vehicle left the fleet."""
+    vehicles = connection.execute(_LOCK_UNSETTLED, {"default": DEFAULT_FAULT_SEVERITY}).scalars().all()
+    return settle_fault_alerts(connection, vehicles) if vehicles else Settled(0, 0)

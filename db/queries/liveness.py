@@ -243,6 +243,36 @@ def check(
     return {row[0]: row[1] for row in connection.execute(_CHECK, values)}
 
 
+_RESOLVE_GONE = text(
+    """
+    UPDATE alerts SET resolved_at = greatest(opened_at, :now) WHERE id = ANY(ARRAY(
+        SELECT a.id FROM alerts a JOIN vehicles v ON v.id = a.vehicle_id
+        WHERE a.resolved_at IS NULL AND a.kind IN ('geofence_entry', 'geofence_exit')
+          AND (v.deleted_at IS NOT NULL OR v.status IN ('retired', 'sold'))
+        ORDER BY a.id FOR NO KEY UPDATE OF a SKIP LOCKED
+    ))
+    """
+)
+# Not of one that was sold: while it still reports, its next fix would be another entry.
+_FORGET_GONE = text(
+    """
+    DELETE FROM geofence_presence WHERE (vehicle_id, geofence_id) IN (
+        SELECT p.vehicle_id, p.geofence_id FROM geofence_presence p JOIN vehicles v ON v.id = p.vehicle_id
+        WHERE v.deleted_at IS NOT NULL FOR UPDATE OF p SKIP LOCKED
+    )
+    """
+)
+
+
+def resolve_gone(connection: Connection, now: datetime) -> int:
+    """Resolve the entries and exits of vehicles that left the fleet; forget where deleted ones were.
+
+    Returns how many were resolved.
+    """
+    connection.execute(_FORGET_GONE)
+    return connection.execute(_RESOLVE_GONE, {"now": now}).rowcount
+
+
 # By what is staged, not by a list: to send five thousand ids takes longer than to find that none is silent.
 _RESOLVE_REPORTED = text(
     f"""

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from db.queries import liveness
+from db.queries import faults, liveness
 from db.queries.alerts import Thresholds
 from db.queries.faults import DEFAULT_FAULT_SEVERITY
 from integrations.errors import PermanentError
@@ -27,7 +27,10 @@ def check(connection: Connection, now: datetime) -> Counts:
     """Open and resolve the tenant's alerts as they stand at `now`."""
     connections = liveness.list_polled(connection)
     polled = {each: _POLL_EVERY_S.get(provider, _as_set)(settings) for each, provider, settings in connections}
-    return liveness.check(connection, now, defaults=DEFAULTS, poll_every_s=polled, tick_s=SYNC_EVERY_S)
+    counts = liveness.check(connection, now, defaults=DEFAULTS, poll_every_s=polled, tick_s=SYNC_EVERY_S)
+    codes = faults.settle_changed(connection)
+    counts["resolved"] += codes.resolved + liveness.resolve_gone(connection, now)
+    return counts | ({"fault_code": codes.opened} if codes.opened else {})
 
 
 def _as_set(settings: Mapping[str, Any]) -> int:

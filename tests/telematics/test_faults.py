@@ -5,13 +5,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from db.queries import faults as queries
-from db.queries.faults import Fault
+from db.queries.faults import Known
 from integrations.telematics import FaultCode, FaultReport
 from jobs import process
+from jobs.telematics import liveness
 from jobs.telematics.faults import Changes, merge, write_reports
 from tests.factories import make_tenant
 from tests.inprocess import Platform
@@ -30,14 +33,17 @@ def report(minute: float, *codes: FaultCode, complete: bool = True, scope: str |
     return FaultReport("d1", at(minute), codes, complete, scope)
 
 
-def after(known: list[Fault], *reports: FaultReport) -> tuple[list[Fault], Changes]:
-    """Return the rows after reports, as the database would hold them."""
+NOTHING = Known([], {})
+
+
+def after(known: Known, *reports: FaultReport) -> tuple[Known, Changes]:
+    """Return what is known after reports, as the database would hold it."""
     changes = merge(known, [(VEHICLE, each) for each in reports])
-    rows = {each.id: each for each in (*known, *changes.added, *changes.changed)}
-    return list(rows.values()), changes
+    rows = {each.id: each for each in (*known.faults, *changes.added, *changes.changed)}
+    return Known(list(rows.values()), known.complete | changes.complete), changes
 
 
-def times(rows: list[Fault]) -> set[tuple[str, float, float, float | None]]:
+def times(known: Known) -> set[tuple[str, float, float, float | None]]:
     """Return code, first, last and cleared, in minutes."""
 
     def minutes(time: datetime) -> float:
@@ -50,59 +56,71 @@ def times(rows: list[Fault]) -> set[tuple[str, float, float, float | None]]:
             minutes(row.last_seen_at),
             minutes(row.cleared_at) if row.cleared_at else None,
         )
-        for row in rows
+        for row in known.faults
     }
 
 
 def test_a_code_is_there_from_the_first_report_with_it_to_the_first_without() -> None:
-    rows, _ = after([], report(1, MISFIRE), report(5, MISFIRE, OIL), report(9, OIL))
+    known, _ = after(NOTHING, report(1, MISFIRE), report(5, MISFIRE, OIL), report(9, OIL))
 
-    assert times(rows) == {("P0301", 1, 5, 9), ("SPN 100 FMI 1", 5, 9, None)}
+    assert times(known) == {("P0301", 1, 5, 9), ("SPN 100 FMI 1", 5, 9, None)}
 
 
 def test_a_code_that_comes_again_is_another_row() -> None:
-    rows, _ = after([], report(1, MISFIRE), report(2), report(3, MISFIRE))
+    known, _ = after(NOTHING, report(1, MISFIRE), report(2), report(3, MISFIRE))
 
-    assert times(rows) == {("P0301", 1, 1, 2), ("P0301", 3, 3, None)}
+    assert times(known) == {("P0301", 1, 1, 2), ("P0301", 3, 3, None)}
 
 
 def test_a_report_of_one_protocol_says_nothing_of_the_other() -> None:
-    rows, _ = after([], report(1, MISFIRE, OIL), report(2, scope="j1939"))
+    known, _ = after(NOTHING, report(1, MISFIRE, OIL), report(2, scope="j1939"))
 
-    assert times(rows) == {("P0301", 1, 1, None), ("SPN 100 FMI 1", 1, 1, 2)}
+    assert times(known) == {("P0301", 1, 1, None), ("SPN 100 FMI 1", 1, 1, 2)}
 
 
 def test_an_incomplete_report_clears_nothing() -> None:
-    rows, _ = after([], report(1, MISFIRE), report(2, OIL, complete=False))
+    known, _ = after(NOTHING, report(1, MISFIRE), report(2, OIL, complete=False))
 
-    assert times(rows) == {("P0301", 1, 1, None), ("SPN 100 FMI 1", 2, 2, None)}
+    assert times(known) == {("P0301", 1, 1, None), ("SPN 100 FMI 1", 2, 2, None)}
 
 
 def test_what_is_pushed_makes_a_code_worse_and_never_better() -> None:
     pushed = FaultCode("j1939", OIL.code, "medium", 100, 1, OIL.source)
 
-    rows, _ = after([], report(1, OIL), report(2, pushed, complete=False))
-    assert [row.severity for row in rows] == ["critical"]
-    rows, _ = after(rows, report(3, pushed))
-    assert [row.severity for row in rows] == ["medium"]
+    known, _ = after(NOTHING, report(1, OIL), report(2, pushed, complete=False))
+    assert [row.severity for row in known.faults] == ["critical"]
+    known, _ = after(known, report(3, pushed))
+    assert [row.severity for row in known.faults] == ["medium"]
 
 
 def test_late_reports_change_nothing_and_are_counted() -> None:
-    rows, _ = after([], report(5, MISFIRE), report(9))
+    known, _ = after(NOTHING, report(5, MISFIRE), report(9))
 
-    again, changes = after(rows, report(4, OIL, MISFIRE), report(7, MISFIRE))
+    again, changes = after(known, report(4, OIL, MISFIRE), report(7, MISFIRE))
 
-    assert again == rows
+    assert again == known
     assert changes.late == 2
 
 
 def test_a_report_of_one_protocol_is_late_only_beside_its_own() -> None:
-    rows, _ = after([], report(5, MISFIRE, scope="obdii"))
+    known, _ = after(NOTHING, report(5, MISFIRE, scope="obdii"))
 
-    again, changes = after(rows, report(4, OIL, scope="j1939"))
+    again, changes = after(known, report(4, OIL, scope="j1939"))
 
     assert times(again) == {("P0301", 5, 5, None), ("SPN 100 FMI 1", 4, 4, None)}
     assert changes.late == 0
+
+
+@pytest.mark.parametrize(("scope", "opens"), [(None, False), ("obdii", False), ("j1939", True)])
+def test_a_report_without_a_code_makes_older_ones_of_its_scope_late(scope: str | None, opens: bool) -> None:
+    known, _ = after(NOTHING, report(9, scope=scope))
+
+    _, of_all = after(known, report(5, MISFIRE))
+    _, of_one = after(known, report(5, MISFIRE, scope="obdii"))
+    _, without = after(known, report(5, scope="obdii"))
+
+    assert (of_all.added, of_all.late) == ([], 1)
+    assert (len(of_one.added), of_one.late, without.late) == ((1, 0, 0) if opens else (0, 1, 1))
 
 
 CODES = [MISFIRE, FaultCode("obdii", "P0420", "low"), OIL]
@@ -118,9 +136,9 @@ reports_of_a_vehicle = st.lists(
 
 @given(reports_of_a_vehicle, st.integers(0, 12))
 def test_pages_may_be_cut_anywhere_and_read_twice(reports: list[FaultReport], cut: int) -> None:
-    whole, _ = after([], *reports)
+    whole, _ = after(NOTHING, *reports)
 
-    first, _ = after([], *reports[:cut])
+    first, _ = after(NOTHING, *reports[:cut])
     both, _ = after(first, *reports[cut:])
     twice, changes = after(both, *reports)
 
@@ -133,11 +151,11 @@ def test_pages_may_be_cut_anywhere_and_read_twice(reports: list[FaultReport], cu
 
 @given(reports_of_a_vehicle)
 def test_a_code_is_open_once_and_its_times_are_in_order(reports: list[FaultReport]) -> None:
-    rows, _ = after([], *reports)
+    known, _ = after(NOTHING, *reports)
 
-    still = [row.key for row in rows if row.cleared_at is None]
+    still = [row.key for row in known.faults if row.cleared_at is None]
     assert len(still) == len(set(still))
-    for row in rows:
+    for row in known.faults:
         assert row.first_seen_at <= row.last_seen_at
         assert row.cleared_at is None or row.last_seen_at < row.cleared_at
 
@@ -155,6 +173,17 @@ class Garage:
     def write(self, *reports: FaultReport) -> dict[str, int]:
         with process.get_database().tenant_transaction(self.tenant_id) as connection:
             return write_reports(connection, [(self.vehicle_id, each) for each in reports])
+
+    def check(self) -> dict[str, int]:
+        with process.get_database().tenant_transaction(self.tenant_id) as connection:
+            return liveness.check(connection, datetime.now(UTC))
+
+    def set_threshold(self, severity: str | None) -> None:
+        self.platform.admin.execute(
+            "INSERT INTO alert_thresholds (tenant_id, vehicle_kind, fault_severity) VALUES (%s, 'vehicle', %s)"
+            " ON CONFLICT (tenant_id, vehicle_kind) DO UPDATE SET fault_severity = excluded.fault_severity",
+            [self.tenant_id, severity],
+        )
 
     def alerts(self) -> list[Any]:
         return self.platform.admin.execute(
@@ -197,6 +226,95 @@ def test_a_code_below_the_tenants_threshold_is_stored_without_an_alert(platform:
     assert garage.write(report(2, MISFIRE, OIL, FaultCode("obdii", "P0420", "critical")))["alerts"] == 0
 
 
+def test_what_comes_after_a_report_without_a_code_but_is_older_opens_nothing(platform: Platform) -> None:
+    garage = Garage(platform)
+    garage.write(report(9))
+
+    assert garage.write(report(5, OIL)) == {
+        "fault_reports": 1,
+        "fault_reports_late": 1,
+        "faults": 0,
+        "faults_cleared": 0,
+        "alerts": 0,
+    }
+    garage.write(report(7))
+    assert platform.value("SELECT reported_at FROM vehicle_fault_reports WHERE scope = 'all'") == at(9)
+    assert garage.write(report(10, OIL))["alerts"] == 1
+
+
+@pytest.mark.parametrize("details", ['{"fault_id": "mine"}', '{"fault_id": null}', "{}", "[]", '"P0301"'])
+def test_what_others_write_into_an_alert_stops_no_report(platform: Platform, details: str) -> None:
+    garage = Garage(platform)
+    garage.write(report(1, MISFIRE))
+    with psycopg.connect(platform.urls.app_url) as app:
+        app.execute("SELECT set_config('app.tenant_id', %s, true)", [str(garage.tenant_id)])
+        app.execute("UPDATE alerts SET details = %s", [details])
+
+    assert garage.write(report(2, MISFIRE))["alerts"] == 0
+    assert garage.write(report(3))["faults_cleared"] == 1
+
+    assert [row[-1] for row in garage.alerts()] == [at(3)]
+    assert garage.write(report(4, MISFIRE))["alerts"] == 1
+
+
+@pytest.mark.parametrize("change", ["status = 'sold'", "status = 'retired'", "deleted_at = now()"])
+def test_a_vehicle_that_left_the_fleet_keeps_no_alert_of_a_code(platform: Platform, change: str) -> None:
+    garage = Garage(platform)
+    garage.write(report(1, MISFIRE))
+    platform.admin.execute(f"UPDATE vehicles SET {change}".encode())
+
+    counts = garage.check()
+
+    assert counts == {"resolved": 1}
+    assert garage.check() == {"resolved": 0}
+    assert [row[-1] is None for row in garage.alerts()] == [False]
+
+
+def test_a_threshold_that_is_changed_holds_within_a_minute_for_codes_that_are_there(platform: Platform) -> None:
+    garage = Garage(platform)
+    garage.write(report(1, MISFIRE, OIL))
+
+    garage.set_threshold("high")
+    assert garage.check() == {"resolved": 1}
+    assert [(row[1], row[-1] is None) for row in garage.alerts()] == [("medium", False), ("critical", True)]
+    garage.set_threshold(None)
+    assert garage.check() == {"resolved": 1}
+    assert garage.write(report(2, MISFIRE, OIL))["alerts"] == 0
+    assert garage.check() == {"resolved": 0}
+
+
+def test_a_code_that_a_lower_threshold_makes_worth_an_alert_gets_it_without_another_report(platform: Platform) -> None:
+    garage = Garage(platform)
+    garage.set_threshold("high")
+    garage.write(report(1, MISFIRE))
+    garage.set_threshold("low")
+
+    assert garage.check() == {"fault_code": 1, "resolved": 0}
+    assert garage.check() == {"resolved": 0}
+    assert [row[3:] for row in garage.alerts()] == [(at(1), None)]
+
+
+def test_a_page_that_raises_the_threshold_resolves_what_is_below_it(platform: Platform) -> None:
+    garage = Garage(platform)
+    garage.write(report(1, MISFIRE))
+    garage.set_threshold("critical")
+
+    garage.write(report(2, MISFIRE))
+
+    assert [row[-1] is None for row in garage.alerts()] == [False]
+
+
+def test_a_check_leaves_the_vehicles_of_a_page_that_is_being_written_to_the_next_minute(platform: Platform) -> None:
+    garage = Garage(platform)
+    garage.write(report(1, MISFIRE))
+    garage.set_threshold(None)
+
+    with process.get_database().tenant_transaction(garage.tenant_id) as holding:
+        queries.lock_known(holding, [garage.vehicle_id])
+        assert garage.check() == {"resolved": 0}
+    assert garage.check() == {"resolved": 1}
+
+
 def test_an_alert_that_a_person_resolved_stays_so_while_the_code_stays(platform: Platform) -> None:
     garage = Garage(platform)
     garage.write(report(1, MISFIRE))
@@ -230,4 +348,4 @@ def test_what_another_transaction_wrote_meanwhile_is_seen(platform: Platform) ->
             ).scalar_one()
     assert locked == 0, "the vehicle's faults are written by one at a time"
     with database.tenant_transaction(garage.tenant_id) as connection:
-        assert [astuple(each)[3] for each in queries.lock_known(connection, [garage.vehicle_id])] == ["P0301"]
+        assert [astuple(each)[3] for each in queries.lock_known(connection, [garage.vehicle_id]).faults] == ["P0301"]

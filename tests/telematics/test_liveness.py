@@ -200,6 +200,35 @@ def test_a_vehicle_that_left_the_fleet_has_no_alert_and_keeps_none(fleet: Fleet,
     assert fleet.kinds() == {}
 
 
+@pytest.mark.parametrize("change", ["status = 'retired'", "status = 'sold'", "deleted_at = now()"])
+def test_a_vehicle_that_left_the_fleet_is_in_no_fence_that_anybody_is_told_of(fleet: Fleet, change: str) -> None:
+    leaving, staying = fleet.vehicles(2, MINUTE)
+    fence = fleet.platform.value(
+        "INSERT INTO geofences (tenant_id, name, kind, center_latitude, center_longitude, radius_m)"
+        " VALUES (%s, 'Yard', 'circle', 52.5, 13.4, 100) RETURNING id",
+        fleet.tenant_id,
+    )
+    for vehicle in (leaving, staying):
+        fleet.admin.execute(
+            "INSERT INTO geofence_presence (tenant_id, vehicle_id, geofence_id, entered_at) VALUES (%s, %s, %s, now())",
+            [fleet.tenant_id, vehicle, fence],
+        )
+        fleet.admin.execute(
+            "INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, opened_at)"
+            " VALUES (%s, 'geofence_entry', 'medium', %s, 'geofence:1:vehicle:' || %s::text, 'It entered', %s)",
+            [fleet.tenant_id, vehicle, vehicle, NOW - HOUR],
+        )
+    fleet.admin.execute(f"UPDATE vehicles SET {change} WHERE id = %s", [leaving])
+
+    assert fleet.check() == {"resolved": 1}
+
+    assert [alert["vehicle_id"] for alert in fleet.alerts()] == [staying]
+    assert [alert["resolved_at"] for alert in fleet.alerts(resolved=True)] == [NOW]
+    still = fleet.admin.execute("SELECT vehicle_id FROM geofence_presence").fetchall()
+    assert ((leaving,) in still) == (change != "deleted_at = now()")
+    assert (staying,) in still
+
+
 @pytest.mark.parametrize("status", ["maintenance", "error", "charging", "idle"])
 def test_every_other_status_is_watched(fleet: Fleet, status: str) -> None:
     fleet.vehicle(HOUR, status=status)

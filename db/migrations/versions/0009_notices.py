@@ -9,11 +9,20 @@ down_revision = "0008"
 def upgrade() -> None:
     execute(
         """
-        ALTER TABLE alerts ADD COLUMN recipients text[] NOT NULL DEFAULT '{}';
+        ALTER TABLE alerts
+            ADD COLUMN recipients text[] NOT NULL DEFAULT '{}',
+            ADD COLUMN over_at timestamptz;
         COMMENT ON COLUMN alerts.recipients IS 'personal: drop key';
+        COMMENT ON COLUMN alerts.over_at IS
+            'Of low levels and silent connections: when it was over, whenever somebody resolved it.';
         CREATE INDEX ix_alerts_open_vehicle ON alerts (tenant_id, vehicle_id, kind)
             WHERE resolved_at IS NULL AND vehicle_id IS NOT NULL;
         CREATE INDEX ix_alerts_subject ON alerts (tenant_id, subject, kind);
+        CREATE INDEX ix_alerts_lasting ON alerts (tenant_id, kind)
+            WHERE over_at IS NULL AND kind IN ('low_fuel', 'low_battery', 'connection_silent');
+        -- What the foreign keys ask when a vehicle or a connection is erased, and whoever shows a vehicle's history.
+        CREATE INDEX ix_alerts_vehicle ON alerts (tenant_id, vehicle_id, opened_at) WHERE vehicle_id IS NOT NULL;
+        CREATE INDEX ix_alerts_connection ON alerts (tenant_id, connection_id) WHERE connection_id IS NOT NULL;
 
         -- One row for each time that a code was there: from the first report that named it to the first without it.
         CREATE TABLE vehicle_faults (
@@ -39,12 +48,23 @@ def upgrade() -> None:
             CONSTRAINT ck_vehicle_faults_order CHECK (first_seen_at <= last_seen_at AND last_seen_at < cleared_at),
             FOREIGN KEY (tenant_id, vehicle_id) REFERENCES vehicles (tenant_id, id) ON DELETE CASCADE
         );
-        CREATE UNIQUE INDEX uq_vehicle_faults_open ON vehicle_faults (vehicle_id, protocol, code, source)
+        CREATE UNIQUE INDEX uq_vehicle_faults_open ON vehicle_faults (tenant_id, vehicle_id, protocol, code, source)
             WHERE cleared_at IS NULL;
         CREATE UNIQUE INDEX uq_vehicle_faults_time ON vehicle_faults
             (vehicle_id, protocol, code, source, first_seen_at);
         CREATE INDEX ix_vehicle_faults_cleared ON vehicle_faults (vehicle_id, protocol, cleared_at);
         CREATE INDEX ix_vehicle_faults_tenant ON vehicle_faults (tenant_id, last_seen_at DESC);
+
+        -- The newest complete report of a vehicle: one without a code leaves no other trace, and what is older is late.
+        CREATE TABLE vehicle_fault_reports (
+            tenant_id uuid NOT NULL,
+            vehicle_id uuid NOT NULL,
+            scope text NOT NULL
+                CONSTRAINT ck_vehicle_fault_reports_scope CHECK (scope IN ('all', 'j1939', 'obdii', 'other')),
+            reported_at timestamptz NOT NULL,
+            PRIMARY KEY (vehicle_id, scope),
+            FOREIGN KEY (tenant_id, vehicle_id) REFERENCES vehicles (tenant_id, id) ON DELETE CASCADE
+        ) WITH (fillfactor = 70);
 
         -- Not partitioned: an event is known by its provider's id, whatever time it is corrected to.
         CREATE TABLE video_events (
@@ -100,6 +120,8 @@ def upgrade() -> None:
     for table in ("vehicle_faults", "video_events", "alert_thresholds"):
         touch_updated_at(table)
         isolate_tenants(table)
+    isolate_tenants("vehicle_fault_reports")
+    grant("vehicle_fault_reports", worker="SELECT, INSERT, UPDATE", app="")
     grant("vehicle_faults", worker="SELECT, INSERT, UPDATE", app="SELECT")
     grant("video_events", worker="SELECT, INSERT, UPDATE", app="SELECT, UPDATE")
     grant("alert_thresholds", worker="SELECT", app="SELECT, INSERT, UPDATE, DELETE")
