@@ -6,6 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.factories import make_tenant
+from tests.inprocess import Platform
 from tests.maintenance.garage import Garage
 
 
@@ -96,6 +98,30 @@ def test_what_is_the_databases_no_application_writes(garage: Garage, column: str
         app.execute(f"UPDATE work_orders SET {column} = NULL".encode())
     with _app(garage) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
         app.execute("DELETE FROM work_orders")
+
+
+def test_a_schedule_with_work_orders_is_not_deleted_one_without_is(garage: Garage) -> None:
+    used = garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-31")
+    unused = garage.schedule(garage.vehicle("new"), interval_days=30)
+    garage.check()
+    delete = "DELETE FROM maintenance_schedules WHERE id = %s"
+    with _app(garage) as app:
+        with pytest.raises(psycopg.errors.ForeignKeyViolation, match="it has work orders"):
+            app.execute(delete, [used])
+        app.execute(delete, [unused])
+    assert [row["schedule_id"] for row in garage.rows("SELECT schedule_id FROM maintenance_triggers")] == [used]
+
+
+def test_an_order_names_a_schedule_of_its_own_tenant(platform: Platform, garage: Garage) -> None:
+    other = Garage(platform, make_tenant(platform.admin, "other"))
+    theirs = other.schedule(other.vehicle(), interval_days=30)
+    other.check()
+    with _app(garage) as app, pytest.raises(psycopg.errors.ForeignKeyViolation, match="not a schedule of this vehicle"):
+        app.execute(
+            "INSERT INTO work_orders (tenant_id, vehicle_id, schedule_id, type, title)"
+            " VALUES (app_tenant_id(), %s, %s, 'preventive', 'x')",
+            [garage.vehicle(), theirs],
+        )
 
 
 STATUSES = ("open", "in_progress", "on_hold", "completed", "cancelled")
