@@ -1,7 +1,7 @@
 """Every statement about fences: what they are, which vehicles are inside, and what that led to."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,7 @@ def read_version(connection: Connection) -> UUID | None:
 
 _LOAD = text(
     """
-    SELECT v.version, g.id, g.name, g.kind, g.boundary, g.center_latitude, g.center_longitude, g.radius_m,
+    SELECT v.version, g.id, g.name, g.kind, CAST(g.boundary AS text), g.center_latitude, g.center_longitude, g.radius_m,
            g.alert_on_entry, g.alert_on_exit, g.alert_recipients, g.confirm_fixes, g.exit_distance_m, g.dwell_s,
            g.problem
     FROM geofence_versions v
@@ -54,7 +54,18 @@ _LOAD = text(
 def load_fences(connection: Connection) -> tuple[UUID | None, list[Fence]]:
     """Return the tenant's active fences and the version that they are of, both of one moment."""
     rows = connection.execute(_LOAD).all()
-    return (rows[0][0] if rows else None), [Fence(*row[1:]) for row in rows if row[1] is not None]
+    return (rows[0][0] if rows else None), [_fence(row[1:]) for row in rows if row[1] is not None]
+
+
+def _fence(row: Sequence[Any]) -> Fence:
+    """Return a fence; without a boundary where its JSON is more than we read: one fence's matter, not its tenant's."""
+    fence = Fence(*row)
+    if fence.boundary is None:
+        return fence
+    try:
+        return replace(fence, boundary=msgspec.json.decode(row[3]))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return replace(fence, boundary=None)
 
 
 _NOTE_PROBLEMS = text(
@@ -177,12 +188,28 @@ def read_presence(connection: Connection, vehicles: Sequence[UUID]) -> list[Pres
     return [PresenceRow(*row) for row in connection.execute(_PRESENCE, {"vehicles": _array(vehicles)})]
 
 
-_HOLD = text("SELECT id FROM geofences WHERE id = ANY(CAST(:fences AS uuid[])) ORDER BY id FOR KEY SHARE")
+_HOLD = text("SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id() FOR SHARE")
+_EVALUATED = text(
+    """
+    SELECT id FROM geofences
+    WHERE id = ANY(CAST(:fences AS uuid[])) AND is_active AND deleted_at IS NULL AND problem IS NULL
+    """
+)
 
 
-def hold_fences(connection: Connection, fences: Iterable[UUID]) -> set[UUID]:
-    """Return those of the fences that are still there, and let nobody delete them until the transaction ends."""
-    return set(connection.execute(_HOLD, {"fences": _array(fences)}).scalars())
+def hold_version(connection: Connection) -> UUID | None:
+    """Return the version, and let nobody change fences until the transaction ends.
+
+    Before any presence or alert is written: changes of fences hold the same row before they touch either, so that
+    nobody waits in a circle, and whoever comes second sees what the first has written.
+    """
+    version: UUID | None = connection.execute(_HOLD).scalar_one_or_none()
+    return version
+
+
+def find_evaluated(connection: Connection, fences: Iterable[UUID]) -> set[UUID]:
+    """Return those of the fences that are evaluated now."""
+    return set(connection.execute(_EVALUATED, {"fences": _array(fences)}).scalars())
 
 
 _KEEP_PRESENCE = text(

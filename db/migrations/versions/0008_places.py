@@ -8,14 +8,21 @@ revision = "0008"
 down_revision = "0007"
 
 _CRUD = "SELECT, INSERT, UPDATE, DELETE"
+# What tenants draw; the box is computed, and what is wrong with a shape is for the workers to say.
+_DRAWN = (
+    "tenant_id, name, kind, boundary, center_latitude, center_longitude, radius_m, alert_on_entry, alert_on_exit,"
+    " alert_recipients, confirm_fixes, exit_distance_m, dwell_s, is_active, created_at, updated_at, deleted_at"
+)
 
-# What a statement can tell cheaply. That a ring does not cross itself is for the workers: see geofences.problem.
+# What a statement can tell cheaply. That a ring does not cross itself is for the workers: see geofences.problem. Of a
+# boundary stays what we read: two numbers a position, so that no member of it is for us to survive.
 _SHAPE = """
 CREATE FUNCTION check_geofence_shape() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     polygons jsonb;
+    rebuilt jsonb;
     bad text;
     angle double precision;
     reach double precision;
@@ -30,7 +37,6 @@ BEGIN
         THEN
             RETURN NEW;
         END IF;
-        NEW.problem := NULL;
     END IF;
     IF NEW.kind IS DISTINCT FROM 'polygon' THEN
         angle := degrees(NEW.radius_m / 6371008.8);
@@ -46,6 +52,9 @@ BEGIN
             NEW.min_longitude := CASE WHEN west < -180 THEN west + 360 ELSE west END;
             NEW.max_longitude := CASE WHEN east > 180 THEN east - 360 ELSE east END;
         END IF;
+        IF TG_OP = 'UPDATE' THEN
+            NEW.problem := NULL;
+        END IF;
         RETURN NEW;
     END IF;
     IF NEW.boundary IS NULL THEN
@@ -57,25 +66,28 @@ BEGIN
     IF jsonb_typeof(NEW.boundary -> 'coordinates') IS DISTINCT FROM 'array' THEN
         RAISE EXCEPTION 'boundary.coordinates: expected an array' USING ERRCODE = 'check_violation';
     END IF;
-    IF pg_column_size(NEW.boundary) > 4000000 THEN
-        RAISE EXCEPTION 'boundary: is larger than 4 MB' USING ERRCODE = 'check_violation';
-    END IF;
     polygons := CASE NEW.boundary ->> 'type' WHEN 'Polygon' THEN jsonb_build_array(NEW.boundary -> 'coordinates')
                 ELSE NEW.boundary -> 'coordinates' END;
     WITH polygon AS (
-        SELECT CASE jsonb_typeof(p) WHEN 'array' THEN p ELSE '[]' END AS rings FROM jsonb_array_elements(polygons) AS p
+        SELECT CASE jsonb_typeof(p) WHEN 'array' THEN p ELSE '[]' END AS rings, at AS polygon_at
+        FROM jsonb_array_elements(polygons) WITH ORDINALITY AS p (p, at)
     ),
     ring AS (
-        SELECT CASE jsonb_typeof(r) WHEN 'array' THEN r ELSE '[]' END AS positions
-        FROM polygon, jsonb_array_elements(rings) AS r
+        SELECT CASE jsonb_typeof(r) WHEN 'array' THEN r ELSE '[]' END AS positions, polygon_at, at AS ring_at
+        FROM polygon, jsonb_array_elements(rings) WITH ORDINALITY AS r (r, at)
     ),
     position AS (  -- a number of JSON may be too large for a float
-        SELECT CASE WHEN jsonb_typeof(xy -> 0) = 'number'
+        SELECT polygon_at, ring_at, at, jsonb_build_array(xy -> 0, xy -> 1) AS pair,
+               CASE WHEN jsonb_typeof(xy -> 0) = 'number'
                THEN greatest(-1000, least(CAST(xy -> 0 AS numeric), 1000)) END AS longitude,
                CASE WHEN jsonb_typeof(xy -> 1) = 'number'
                THEN greatest(-1000, least(CAST(xy -> 1 AS numeric), 1000)) END AS latitude
-        FROM ring, jsonb_array_elements(positions) AS xy
+        FROM ring, jsonb_array_elements(positions) WITH ORDINALITY AS xy (xy, at)
     ),
+    closed AS (
+        SELECT polygon_at, ring_at, jsonb_agg(pair ORDER BY at) AS pairs FROM position GROUP BY polygon_at, ring_at
+    ),
+    whole AS (SELECT polygon_at, jsonb_agg(pairs ORDER BY ring_at) AS rings FROM closed GROUP BY polygon_at),
     box AS (
         SELECT count(*) AS positions, count(longitude) AS longitudes, count(latitude) AS latitudes,
                min(latitude) AS south, max(latitude) AS north, min(longitude) AS west, max(longitude) AS east,
@@ -104,11 +116,20 @@ BEGIN
         WHEN north - south > 90 THEN 'boundary: is taller than 90 degrees of latitude'
         WHEN east - west > 180 AND 360 - (b.east_half_west - b.west_half_east) > 180
             THEN 'boundary: is wider than 180 degrees of longitude'
-        END, south, north, b.west, b.east, b.east_half_west, b.west_half_east
-    INTO bad, NEW.min_latitude, NEW.max_latitude, west, east, east_half_west, west_half_east
+        END, (SELECT jsonb_agg(w.rings ORDER BY polygon_at) FROM whole w), south, north, b.west, b.east,
+        b.east_half_west, b.west_half_east
+    INTO bad, rebuilt, NEW.min_latitude, NEW.max_latitude, west, east, east_half_west, west_half_east
     FROM box b;
     IF bad IS NOT NULL THEN
         RAISE EXCEPTION '%', bad USING ERRCODE = 'check_violation';
+    END IF;
+    NEW.boundary := jsonb_build_object('type', NEW.boundary -> 'type', 'coordinates',
+        CASE NEW.boundary ->> 'type' WHEN 'Polygon' THEN rebuilt -> 0 ELSE rebuilt END);
+    IF pg_column_size(NEW.boundary) > 4000000 THEN  -- numbers of thousands of digits
+        RAISE EXCEPTION 'boundary: is larger than 4 MB' USING ERRCODE = 'check_violation';
+    END IF;
+    IF TG_OP = 'UPDATE' AND NEW.boundary IS DISTINCT FROM OLD.boundary THEN
+        NEW.problem := NULL;
     END IF;
     -- A fence that is at most half the world wide and has both signs far apart lies across the antimeridian.
     NEW.min_longitude := CASE WHEN east - west > 180 THEN east_half_west ELSE west END;
@@ -122,17 +143,20 @@ CREATE TRIGGER check_shape BEFORE INSERT OR UPDATE ON geofences
 
 # Whoever changes a fence, by whatever statement: workers see another version. A fence that is no longer evaluated
 # holds nobody inside, and nothing open.
+# The version's row is what pages and changes meet at, before either touches a presence or an alert: see hold_version.
 _VERSIONS = """
 CREATE FUNCTION note_geofence_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     changed uuid[];
+    owners uuid[] := '{}';
     ended uuid[] := '{}';
 BEGIN
     IF TG_OP = 'INSERT' THEN
         changed := ARRAY(SELECT DISTINCT tenant_id FROM written);
     ELSIF TG_OP = 'DELETE' THEN
         changed := ARRAY(SELECT DISTINCT tenant_id FROM erased);
+        owners := changed;
         ended := ARRAY(SELECT id FROM erased);
     ELSE
         changed := ARRAY(
@@ -145,20 +169,33 @@ BEGIN
                    e.alert_on_entry, e.alert_on_exit, e.alert_recipients, e.confirm_fixes, e.exit_distance_m,
                    e.dwell_s, e.is_active, e.deleted_at)
         );
-        ended := ARRAY(SELECT id FROM written WHERE NOT is_active OR deleted_at IS NOT NULL OR problem IS NOT NULL);
+        SELECT array_agg(DISTINCT tenant_id), array_agg(id) INTO owners, ended
+        FROM written WHERE NOT is_active OR deleted_at IS NOT NULL OR problem IS NOT NULL;
     END IF;
     INSERT INTO geofence_versions AS v (tenant_id) SELECT t FROM unnest(changed) AS t ORDER BY t
     ON CONFLICT (tenant_id) DO UPDATE SET version = gen_random_uuid();
     IF ended <> '{}' THEN
-        DELETE FROM geofence_presence WHERE geofence_id = ANY(ended);
+        PERFORM FROM geofence_versions WHERE tenant_id = ANY(owners) ORDER BY tenant_id FOR NO KEY UPDATE;
+        DELETE FROM geofence_presence WHERE tenant_id = ANY(owners) AND geofence_id = ANY(ended);
         UPDATE alerts SET resolved_at = greatest(opened_at, now())
         WHERE resolved_at IS NULL AND kind IN ('geofence_entry', 'geofence_exit')
           AND details ->> 'geofence_id' = ANY(CAST(ended AS text[]))
-          AND tenant_id IN (SELECT tenant_id FROM geofences WHERE id = ANY(ended) UNION SELECT unnest(changed));
+          AND tenant_id = ANY(owners);
     END IF;
     RETURN NULL;
 END $$;
 REVOKE ALL ON FUNCTION note_geofence_change FROM PUBLIC;
+-- A deletion takes presences with it before its trigger runs: it waits for pages first.
+CREATE FUNCTION wait_for_geofence_pages() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM FROM geofence_versions WHERE app_tenant_id() IS NULL OR tenant_id = app_tenant_id()
+    ORDER BY tenant_id FOR NO KEY UPDATE;
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION wait_for_geofence_pages FROM PUBLIC;
+CREATE TRIGGER wait_for_pages BEFORE DELETE ON geofences
+    FOR EACH STATEMENT EXECUTE FUNCTION wait_for_geofence_pages();
 CREATE TRIGGER note_insert AFTER INSERT ON geofences REFERENCING NEW TABLE AS written
     FOR EACH STATEMENT EXECUTE FUNCTION note_geofence_change();
 CREATE TRIGGER note_update AFTER UPDATE ON geofences REFERENCING NEW TABLE AS written OLD TABLE AS erased
@@ -261,7 +298,11 @@ def upgrade() -> None:
     touch_updated_at("geofences")
     for table in ("geofences", "geofence_versions", "geofence_presence", "geofence_events"):
         isolate_tenants(table)
-    grant("geofences", worker="SELECT, INSERT, UPDATE", app=_CRUD)
+    grant(
+        "geofences",
+        worker="SELECT, INSERT, UPDATE",
+        app=f"SELECT, INSERT (id, {_DRAWN}), UPDATE ({_DRAWN}), DELETE",
+    )
     grant("geofence_versions", worker="SELECT, INSERT, UPDATE", app="SELECT")
     grant("geofence_presence", worker=_CRUD, app="SELECT")
     grant("geofence_events", worker="SELECT, INSERT", app="SELECT")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from msgspec import structs
 from sqlalchemy import Connection
@@ -24,7 +25,7 @@ def announce(connection: Connection, index: FenceIndex, events: Sequence[Event],
     for event in sorted(events, key=lambda event: event.time):
         if event.kind not in _OPPOSITE:
             continue
-        subject = f"geofence:{event.geofence_id}:vehicle:{event.vehicle_id}"
+        subject = _subject(event.vehicle_id, event.geofence_id)
         alert = FenceAlert(f"geofence_{event.kind}", subject, event.vehicle_id, event.geofence_id, event.time, None)
         ended = (f"geofence_{_OPPOSITE[event.kind]}", subject)
         resolved.setdefault(ended, event.time)
@@ -39,3 +40,13 @@ def announce(connection: Connection, index: FenceIndex, events: Sequence[Event],
         queries.resolve_alerts(connection, [(kind, subject, at) for (kind, subject), at in resolved.items()])
     if written:
         queries.add_alerts(connection, written)
+
+
+def withdraw(connection: Connection, gone: Sequence[tuple[UUID, UUID]], now: datetime) -> None:
+    """Resolve what is open of pairs of vehicle and fence whose fence is no longer evaluated."""
+    subjects = [_subject(*pair) for pair in gone]
+    queries.resolve_alerts(connection, [(f"geofence_{kind}", each, now) for each in subjects for kind in _OPPOSITE])
+
+
+def _subject(vehicle_id: UUID, geofence_id: UUID) -> str:
+    return f"geofence:{geofence_id}:vehicle:{vehicle_id}"

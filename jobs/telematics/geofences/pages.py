@@ -83,19 +83,20 @@ class Outcome:
     events: list[Event]
     kept: list[PresenceRow]
     dropped: list[tuple[UUID, UUID]]
+    gone: list[tuple[UUID, UUID]]
     index: FenceIndex
 
 
 def _follow_all(
     index: FenceIndex, fixes: Fixes, runs: Runs, begins: list[int], known: Sequence[PresenceRow]
 ) -> Outcome:
-    outcome = Outcome([], [], [], index)
+    outcome = Outcome([], [], [], [], index)
     numbers = {vehicle_id: number for number, vehicle_id in enumerate(fixes.vehicles)}
     presences: dict[tuple[int, int], PresenceRow] = {}
     for each in known:
         place = index.places.get(each.geofence_id)
-        if place is None:  # the fence is gone, and with it what was inside
-            outcome.dropped.append((each.vehicle_id, each.geofence_id))
+        if place is None:
+            outcome.gone.append((each.vehicle_id, each.geofence_id))
         else:
             presences[numbers[each.vehicle_id], place] = each
     ends: list[int] = fixes.starts[1:].tolist()
@@ -153,15 +154,23 @@ def _fill(pieces: list[Run], begin: int, end: int) -> list[Run]:
 
 def _write(connection: Connection, outcome: Outcome, now: datetime) -> Counts:
     touched = {event.geofence_id for event in outcome.events} | {row.geofence_id for row in outcome.kept}
-    there = queries.hold_fences(connection, touched) if touched else set()
+    touched |= {pair[1] for pair in (*outcome.dropped, *outcome.gone)}
+    if not touched:
+        return {"geofence_events": 0}
+    there = set(outcome.index.places)
+    if queries.hold_version(connection) != outcome.index.version:
+        there = queries.find_evaluated(connection, touched)
     new: list[Event] = []
     if events := [event for event in outcome.events if event.geofence_id in there]:
         new = queries.add_events(connection, events)
         alerts.announce(connection, outcome.index, new, now)
     if kept := [row for row in outcome.kept if row.geofence_id in there]:
         queries.keep_presence(connection, kept)
-    if outcome.dropped:
-        queries.drop_presence(connection, outcome.dropped)
+    gone = [pair for pair in outcome.gone if pair[1] not in there]
+    if gone:
+        alerts.withdraw(connection, gone, now)
+    if dropped := outcome.dropped + gone:
+        queries.drop_presence(connection, dropped)
     return {"geofence_events": len(new)}
 
 

@@ -71,15 +71,17 @@ def read_boundary(boundary: object) -> list[Polygon]:
 
 
 def normalise(boundary: Any) -> Any:
-    """Return a boundary as RFC 7946 wants it: as it is, or as a MultiPolygon that is cut at the antimeridian.
+    """Return a boundary as RFC 7946 wants it, without altitudes: as it is, or cut at the antimeridian.
 
     Raises:
         ShapeError: as `read_boundary`.
     """
     polygons = read_boundary(boundary)
     is_multiple = boundary["type"] == "MultiPolygon"
-    if len(polygons) == (len(boundary["coordinates"]) if is_multiple else 1):
-        return {"type": boundary["type"], "coordinates": boundary["coordinates"]}
+    given = boundary["coordinates"] if is_multiple else [boundary["coordinates"]]
+    if len(polygons) == len(given):
+        flat = [[[position[:2] for position in ring] for ring in rings] for rings in given]
+        return {"type": boundary["type"], "coordinates": flat if is_multiple else flat[0]}
     rings = [[ring.coords[:] for ring in (part.exterior, *part.interiors)] for part in polygons]
     return {"type": "MultiPolygon", "coordinates": [[[list(xy) for xy in ring] for ring in part] for part in rings]}
 

@@ -1,16 +1,20 @@
 """Who changes a fence, and what a worker makes of it: versions, problems, presences, tenants."""
 
+import json
 import math
 import threading
+import time
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from db.engine import Database
+from db.queries import geofences as queries
 from jobs.telematics.geofences import cache, pages
 from tests import servers
 from tests.telematics.geofences.places import Fleet, at, circle, draw, make_fleet, pack, polygon, report, square, told
@@ -29,6 +33,13 @@ def go(engine: Database, fleet: Fleet, *fixes: tuple[int, float, tuple[float, fl
     """Commit a page: vehicle, minute, where."""
     with engine.tenant_transaction(fleet.tenant_id) as connection:
         return report(connection, fleet, [(vehicle, at(minute), *place) for vehicle, minute, place in fixes])
+
+
+def apply(database: servers.Database, fleet: Fleet, statement: str) -> None:
+    """Change the tenant's fences as an application does."""
+    with psycopg.connect(database.app_url) as application:
+        application.execute("SELECT set_config('app.tenant_id', %s, true)", [str(fleet.tenant_id)])
+        application.execute(statement.encode())
 
 
 def kinds(admin: psycopg.Connection) -> list[tuple[str, datetime]]:
@@ -53,7 +64,6 @@ def count(admin: psycopg.Connection, table: str) -> int:
         ("UPDATE geofences SET deleted_at = now()", True),
         ("DELETE FROM geofences", True),
         ("UPDATE geofences SET name = name", False),
-        ("UPDATE geofences SET problem = 'crosses itself'", False),
         ("UPDATE geofences SET name = 'x' WHERE false", False),
         ("DELETE FROM geofences WHERE false", False),
     ],
@@ -65,9 +75,7 @@ def test_the_version_changes_with_every_change_and_with_no_other(
     draw(admin, fleet, **YARD)
     draw(admin, other, **YARD)
     before, theirs = version(admin, fleet), version(admin, other)
-    with psycopg.connect(database.app_url) as application:
-        application.execute("SELECT set_config('app.tenant_id', %s, true)", [str(fleet.tenant_id)])
-        application.execute(statement.encode())
+    apply(database, fleet, statement)
     assert (version(admin, fleet) != before) is changes
     assert version(admin, other) == theirs
 
@@ -137,23 +145,182 @@ def test_a_presence_that_a_page_wrote_while_its_fence_went_is_dropped_by_the_nex
     assert (count(admin, "geofence_presence"), kinds(admin)) == (0, [])
 
 
-def test_a_fence_that_is_deleted_while_its_page_is_written_takes_its_events_with_it(
-    engine: Database, admin: psycopg.Connection, fleet: Fleet
-) -> None:
-    yard, other = draw(admin, fleet, **YARD), draw(admin, fleet, "Other", **YARD)
-    points = pack(fleet, [(0, at(0), *INSIDE)])
-    with engine.tenant_transaction(fleet.tenant_id) as connection:
-        located = pages.locate(connection, fleet.tenant_id, points)
-        assert located is not None
-        index = located.index
-    admin.execute("DELETE FROM geofences WHERE id = %s", [yard])
-    version_now = version(admin, fleet)
-    index.version = version_now  # as if the deletion had come between the look at the version and the writing
+EDITS = [
+    "UPDATE geofences SET is_active = false WHERE name = 'Yard'",
+    "UPDATE geofences SET deleted_at = now() WHERE name = 'Yard'",
+    "DELETE FROM geofences WHERE name = 'Yard'",
+]
 
-    with engine.tenant_transaction(fleet.tenant_id) as connection:
-        pages.cross(connection, fleet.tenant_id, located, at(0))
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_fence_that_ends_between_a_pages_look_and_its_writing_has_no_event_of_it(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, **YARD)
+    other = draw(admin, fleet, "Other", **YARD)
+    read_presence = queries.read_presence
+
+    def edit_then_read(connection: Connection, vehicles: list[UUID]) -> list[queries.PresenceRow]:
+        admin.execute(edit.encode())
+        return read_presence(connection, vehicles)
+
+    monkeypatch.setattr(queries, "read_presence", edit_then_read)
+    go(engine, fleet, (0, 0, INSIDE))
 
     assert [row[0] for row in admin.execute("SELECT geofence_id FROM geofence_events").fetchall()] == [other]
+    assert (count(admin, "geofence_presence"), count(admin, "alerts")) == (1, 0)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_fence_that_ends_while_a_page_is_written_waits_for_it_and_leaves_nothing_open(
+    engine: Database, database: servers.Database, admin: psycopg.Connection, fleet: Fleet, edit: str
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, **YARD)
+    ended = threading.Event()
+
+    def end() -> None:
+        apply(database, fleet, edit)
+        ended.set()
+
+    ending = threading.Thread(target=end)
+    with engine.tenant_transaction(fleet.tenant_id) as connection:
+        assert report(connection, fleet, [(0, at(0), *INSIDE)]) == {"geofence_events": 1}
+        ending.start()
+        assert not ended.wait(0.3), "it waits for the page"
+    ending.join(20)
+
+    assert ended.is_set()
+    assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (0, 0)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_page_waits_for_a_fence_that_is_ending_and_opens_nothing(
+    engine: Database, database: servers.Database, admin: psycopg.Connection, fleet: Fleet, edit: str
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, **YARD)
+    done: list[dict[str, int]] = []
+    page = threading.Thread(target=lambda: done.append(go(engine, fleet, (0, 0, INSIDE))))
+    with psycopg.connect(database.app_url) as application:
+        application.execute("SELECT set_config('app.tenant_id', %s, true)", [str(fleet.tenant_id)])
+        application.execute(edit.encode())
+        page.start()
+        page.join(0.3)
+        assert done == [], "it waits for the edit"
+    page.join(20)
+
+    assert len(done) == 1
+    assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (0, 0)
+
+
+def test_pages_and_edits_of_several_fences_at_once_never_wait_in_a_circle(
+    engine: Database, database: servers.Database, admin: psycopg.Connection
+) -> None:
+    busy = make_fleet(admin, "busy", 300)
+    for number in range(5):
+        draw(admin, busy, f"Yard {number}", alert_on_entry=True, alert_on_exit=True, **YARD)
+    failed: list[BaseException] = []
+    until = time.monotonic() + 4
+    edits = ("UPDATE geofences SET is_active = false", "UPDATE geofences SET is_active = true")
+
+    def edit() -> None:
+        try:
+            while time.monotonic() < until:
+                for statement in edits:
+                    apply(database, busy, statement)
+        except psycopg.Error as error:
+            failed.append(error)
+
+    editing = threading.Thread(target=edit)
+    editing.start()
+    minute = 0
+    try:
+        while time.monotonic() < until:
+            minute += 1
+            place = INSIDE if minute % 2 else OUTSIDE
+            go(engine, busy, *((vehicle, minute, place) for vehicle in range(300)))
+    finally:
+        editing.join(20)
+
+    assert (failed, minute > 5) == ([], True)
+    apply(database, busy, edits[0])
+    assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (0, 0)
+
+
+def test_what_a_fence_that_is_gone_left_open_is_resolved_with_its_presence(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    yard = draw(admin, fleet, **YARD)
+    draw(admin, fleet, "Another", **polygon(square(40, 40, 41, 41)))
+    admin.execute("UPDATE geofences SET is_active = false WHERE id = %s", [yard])
+    admin.execute(
+        "INSERT INTO geofence_presence (tenant_id, vehicle_id, geofence_id, entered_at) VALUES (%s, %s, %s, %s)",
+        [fleet.tenant_id, fleet.vehicles[0], yard, at(0)],
+    )
+    admin.execute(
+        "INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, opened_at)"
+        " VALUES (%s, 'geofence_entry', 'medium', %s, %s, '-', now())",
+        [fleet.tenant_id, fleet.vehicles[0], f"geofence:{yard}:vehicle:{fleet.vehicles[0]}"],
+    )
+
+    go(engine, fleet, (0, 1, OUTSIDE))
+
+    assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (0, 0)
+
+
+@pytest.mark.parametrize("column", ["problem = 'crosses itself'", "min_latitude = 50", "id = gen_random_uuid()"])
+def test_what_workers_and_the_database_say_of_a_fence_is_not_for_applications_to_write(
+    database: servers.Database, admin: psycopg.Connection, fleet: Fleet, column: str
+) -> None:
+    draw(admin, fleet, **YARD)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        apply(database, fleet, f"UPDATE geofences SET {column}")
+
+
+@pytest.mark.parametrize("extra", ["[0, 0, 1e5000]", "[0, 0, 7]", f"[0, 0, {'[' * 1500}{']' * 1500}]"])
+@pytest.mark.parametrize("kind", ["Polygon", "MultiPolygon"])
+def test_the_database_keeps_of_a_boundary_what_we_read(
+    database: servers.Database, admin: psycopg.Connection, fleet: Fleet, extra: str, kind: str
+) -> None:
+    outer, hole = square(0, 0, 2, 2), square(0.5, 0.5, 1, 1)
+    polygons: list[Any] = [[outer, hole], [square(5, 5, 6, 6)]] if kind == "MultiPolygon" else [outer, hole]
+    told = json.dumps({"type": kind, "coordinates": polygons}).replace("[0, 0]", extra, 1)
+    deep = "[" * 1500 + "]" * 1500
+    written = f'{{"crs": 1e5000, "bbox": {deep}, {told[1:]}'
+    admin.execute(
+        "INSERT INTO geofences (tenant_id, name, boundary) VALUES (%s, 'Yard', %s)", [fleet.tenant_id, written]
+    )
+    row = admin.execute("SELECT boundary, min_longitude, max_longitude FROM geofences").fetchone()
+    assert row == ({"type": kind, "coordinates": polygons}, 0, 6 if kind == "MultiPolygon" else 2)
+
+
+def test_a_boundary_that_is_written_again_with_altitudes_has_the_problem_that_it_had(
+    engine: Database, database: servers.Database, admin: psycopg.Connection, fleet: Fleet
+) -> None:
+    draw(admin, fleet, **BOWTIE)
+    admin.execute("UPDATE geofences SET problem = 'crosses itself'")
+    before = version(admin, fleet)
+    apply(database, fleet, "UPDATE geofences SET boundary = jsonb_set(boundary, '{coordinates,0,1}', '[2, 2, 9]')")
+    assert version(admin, fleet) == before
+    assert admin.execute("SELECT problem FROM geofences").fetchone() == ("crosses itself",)
+
+
+@pytest.mark.parametrize("poison", ["1e5000", "[" * 1500 + "]" * 1500])
+def test_json_that_cannot_be_read_is_its_fences_problem_and_nobody_elses(
+    engine: Database, admin: psycopg.Connection, fleet: Fleet, poison: str
+) -> None:
+    draw(admin, fleet, **YARD)
+    draw(admin, fleet, "Bad", **YARD)
+    with admin.transaction():
+        admin.execute("SET LOCAL session_replication_role = replica")  # as before the trigger was there
+        admin.execute(
+            "UPDATE geofences SET boundary = jsonb_set(boundary, '{x}', CAST(%s AS jsonb)) WHERE name = 'Bad'", [poison]
+        )
+
+    go(engine, fleet, (0, 0, INSIDE))
+
+    assert kinds(admin) == [("entry", at(0))]
+    problems = admin.execute("SELECT problem FROM geofences ORDER BY name").fetchall()
+    assert [problem is None for (problem,) in problems] == [False, True]
 
 
 def test_an_invalid_fence_says_why_and_the_good_ones_beside_it_go_on(
