@@ -10,6 +10,7 @@ from datetime import datetime
 from types import TracebackType
 
 import psycopg
+import requests
 from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
@@ -28,8 +29,9 @@ STATES = ("pending", "running", "succeeded", "failed", "cancelled", "skipped")
 class Summary:
     """What a session did; `runs` by state, dead letters and rejected records as they stand at its end.
 
-    `alerts` are those that were opened, by kind; `providers` the points that each provider's accounts have brought in
-    all sessions: one that is asked twice an hour may have nothing to say in this one.
+    `alerts` are those that were opened, by kind; `notifications` are all, by state; `mails` what the inbox had caught,
+    summaries of many among them; `providers` the points that each provider's accounts have brought in all sessions: one
+    that is asked twice an hour may have nothing to say in this one.
     """
 
     seconds: float
@@ -42,19 +44,24 @@ class Summary:
     geofence_events: int
     alerts: dict[str, int]
     providers: dict[str, int]
+    work_orders: int
+    notifications: dict[str, int]
+    mails: int
 
 
 class Demo:
     """Watches a running stack; a context, because it holds a connection."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, inbox_url: str) -> None:
         self._stack = stack
+        self._inbox_url = inbox_url
         self._database = psycopg.connect(stack.system_url, autocommit=True)
         self._since = read_clock(self._database)
         self._points_before = count_points(self._database)
         self._before = read_figures(self._database, self._since)
         self._started = time.monotonic()
         self._stopped: float | None = None
+        self._mails = 0
         self._samples: deque[tuple[float, int]] = deque()
         self._live = Live(auto_refresh=False) if sys.stdout.isatty() else None
         self._next_line = 0.0
@@ -79,15 +86,16 @@ class Demo:
         return (self._stopped or time.monotonic()) - self._started
 
     def stop_clock(self) -> None:
-        """End the time that the summary is about; what the workers still finish counts."""
+        """End the time that the summary is about; what the workers still finish counts, but for mails."""
         self._stopped = time.monotonic()
+        self._mails = count_mails(self._inbox_url)
 
     def show(self) -> None:
         """Read the figures and show them: at once on a terminal, every few seconds elsewhere."""
         if self._live is None and self.seconds < self._next_line:
             return
         if self._live is None and self._next_line == 0.0:
-            say("\n".join(whereabouts(self._stack)))
+            say("\n".join(whereabouts(self._stack, self._inbox_url)))
         try:
             figures = read_figures(self._database, self._since)
         except psycopg.OperationalError:
@@ -97,7 +105,7 @@ class Demo:
         while self._samples[0][0] < self.seconds - RATE_OVER_S:
             self._samples.popleft()
         if self._live:
-            self._live.update(screen(figures, self._rate(), self.seconds, self._stack), refresh=True)
+            self._live.update(screen(figures, self._rate(), self.seconds, self._stack, self._inbox_url), refresh=True)
         else:
             self._next_line = self.seconds + LINE_EVERY_S
             say(line(figures, self._rate(), self.seconds, self._stack.deaths))
@@ -118,6 +126,9 @@ class Demo:
             geofence_events=figures.geofence_events - self._before.geofence_events,
             alerts={kind: opened for kind, (opened, _) in figures.alerts.items() if opened},
             providers=figures.by_provider(),
+            work_orders=figures.work_orders - self._before.work_orders,
+            notifications=figures.notifications,
+            mails=self._mails,
         )
 
     def _reconnect(self) -> None:
@@ -152,6 +163,7 @@ def line(figures: Figures, rate: float, seconds: float, deaths: dict[str, int]) 
         f"runs: {runs}",
         f"crossings: {figures.geofence_events:,}",
         f"open alerts: {sum(still for _, still in figures.alerts.values()):,}",
+        f"work orders: {figures.work_orders:,}",
         f"dead letters: {figures.dead_letters}",
         f"rejected: {figures.rejected}",
     ]
@@ -160,15 +172,24 @@ def line(figures: Figures, rate: float, seconds: float, deaths: dict[str, int]) 
     return "  |  ".join(parts)
 
 
-def whereabouts(stack: Stack) -> tuple[str, str]:
+def count_mails(inbox_url: str) -> int:
+    """Ask the inbox how many mails it has caught; 0 where it does not answer."""
+    try:
+        return int(requests.get(f"{inbox_url}/mails.json", timeout=2).json()["count"])
+    except (requests.RequestException, ValueError, KeyError):
+        return 0
+
+
+def whereabouts(stack: Stack, inbox_url: str) -> tuple[str, ...]:
     """Return where else to look, a line each."""
     return (
+        f"Mails   {inbox_url}",
         f"Flower  {stack.flower_url}  user {FLOWER_USER}, password in {stack.flower_password_file}",
         f"This stack in another terminal:  set -a; . {stack.environment_file}",
     )
 
 
-def screen(figures: Figures, rate: float, seconds: float, stack: Stack) -> Panel:
+def screen(figures: Figures, rate: float, seconds: float, stack: Stack, inbox_url: str) -> Panel:
     """Return the figures as a screen."""
     head = Text.assemble(
         (f"{figures.points:,}", "bold"),
@@ -179,9 +200,10 @@ def screen(figures: Figures, rate: float, seconds: float, stack: Stack) -> Panel
     foot = Text.assemble(
         "dead letters ",
         (str(figures.dead_letters), "bold red" if figures.dead_letters else "bold"),
-        f"   rejected records {figures.rejected:,}",
+        f"   rejected records {figures.rejected:,}   work orders {figures.work_orders:,}",
+        f"   notifications {_told(figures)}",
         (f"   died: {_deaths(stack.deaths)}" if stack.deaths else "", "bold red"),
-        *(f"\n{each}" for each in whereabouts(stack)),
+        *(f"\n{each}" for each in whereabouts(stack, inbox_url)),
     )
     tables = (_runs(figures), _connections(figures), _alerts(figures))
     parts = Group(head, *(each for table in tables if table.row_count for each in (Text(), table)), Text(), foot)
@@ -224,6 +246,10 @@ def _ago(now: datetime, then: datetime | None) -> str:
         return "not yet"
     seconds = max(0.0, (now - then).total_seconds())
     return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+
+
+def _told(figures: Figures) -> str:
+    return ", ".join(f"{count:,} {state}" for state, count in figures.notifications.items()) or "none"
 
 
 def _deaths(deaths: dict[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""The fleets of the demo: two tenants, each with accounts at two providers, fences, and thresholds of its own."""
+"""The fleets of the demo: two tenants, each with accounts at two providers, fences, thresholds and services due."""
 
 from dataclasses import dataclass
 from uuid import UUID, uuid5
@@ -10,7 +10,7 @@ from db.encryption import Keyring
 from integrations.http import HttpSession
 from integrations.registry import find_provider, open_provider
 from integrations.telematics import Device
-from jobs.embedded import demo_fences
+from jobs.embedded import demo_fences, demo_services
 from jobs.embedded.demo_providers import ACCOUNTS, DemoAccount
 
 OFFLINE_AFTER_S = 60
@@ -25,18 +25,19 @@ class DemoTenant:
     slug: str
     name: str
     time_zone: str
+    locale: str
 
 
 TENANTS = (
-    DemoTenant("northern-haulage", "Northern Haulage", "Europe/London"),
-    DemoTenant("bay-couriers", "Bay Couriers", "America/Los_Angeles"),
+    DemoTenant("northern-haulage", "Northern Haulage", "Europe/London", "en-GB"),
+    DemoTenant("bay-couriers", "Bay Couriers", "America/Los_Angeles", "es-US"),
 )
 TOKENS = tuple(account.name for account in ACCOUNTS)
 """What the stack keeps a token for."""
 
 
 def seed(database_url: str, origin: str, tokens: dict[str, str], encryption_key: str) -> None:
-    """Make the tenants, their connections to `origin`, their fences, and the vehicles that the providers list.
+    """Make the tenants, their connections to `origin`, their fences, schedules, and the vehicles that providers list.
 
     Twice is harmless: each row has a natural key. The origin is written anew: its port changes, and what runs out is
     exchanged for new. Syncs are asked for as any application would, so that nobody waits for the first tick.
@@ -56,6 +57,8 @@ def seed(database_url: str, origin: str, tokens: dict[str, str], encryption_key:
                 cursor.executemany(_VEHICLE, [_vehicle(tenant_id, connection_id, device) for device in devices])
             demo_fences.draw(connection, tenant_id, account.tenant, account.seed, account.vehicles)
             connection.execute(_SYNC, (Jsonb({"connection_id": str(connection_id)}), tenant_id))
+        for tenant in TENANTS:
+            demo_services.plan(connection, ids[tenant.slug], tenant.slug, tenant.name, tenant.locale)
 
 
 _TENANT = """

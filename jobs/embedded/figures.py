@@ -28,6 +28,8 @@ class Figures:
     dead_letters: int
     rejected: int
     geofence_events: int
+    work_orders: int
+    notifications: dict[str, int]
     runs: dict[str, dict[str, int]] = field(default_factory=dict)
     connections: list[Connection] = field(default_factory=list)
     alerts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -56,7 +58,8 @@ _TOTALS = """
            (SELECT coalesce(sum(points), 0)::bigint FROM sync_cursors),
            (SELECT count(*) FROM job_runs WHERE state = 'failed'),
            (SELECT count(*) FROM rejected_records),
-           (SELECT count(*) FROM geofence_events)
+           (SELECT count(*) FROM geofence_events),
+           (SELECT count(*) FROM work_orders)
 """
 _RUNS = """
     SELECT job, state, count(*) FROM job_runs
@@ -70,6 +73,7 @@ _CONNECTIONS = """
     FROM connections c JOIN tenants t ON t.id = c.tenant_id
     WHERE c.deleted_at IS NULL ORDER BY t.name, c.provider, c.name
 """
+_NOTIFICATIONS = "SELECT state, count(*) FROM notifications GROUP BY state ORDER BY state"
 _ALERTS = """
     SELECT kind, count(*) FILTER (WHERE created_at >= %(since)s), count(*) FILTER (WHERE resolved_at IS NULL)
     FROM alerts GROUP BY kind ORDER BY kind
@@ -85,8 +89,21 @@ def read_figures(connection: psycopg.Connection, since: datetime) -> Figures:
         runs.setdefault(job, {})[state] = count
     connections = [Connection(*row) for row in connection.execute(_CONNECTIONS)]
     alerts = {kind: (opened, still) for kind, opened, still in connection.execute(_ALERTS, {"since": since})}
-    now, vehicles, points, dead_letters, rejected, geofence_events = totals
-    return Figures(now, vehicles, points, dead_letters, rejected, geofence_events, runs, connections, alerts)
+    notifications: dict[str, int] = dict(connection.execute(_NOTIFICATIONS))
+    now, vehicles, points, dead_letters, rejected, geofence_events, work_orders = totals
+    return Figures(
+        now,
+        vehicles,
+        points,
+        dead_letters,
+        rejected,
+        geofence_events,
+        work_orders,
+        notifications,
+        runs,
+        connections,
+        alerts,
+    )
 
 
 def count_points(connection: psycopg.Connection) -> int:

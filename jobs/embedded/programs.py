@@ -11,7 +11,7 @@ from jobs.queues import QUEUES, THREADED
 CELERY = (sys.executable, "-m", "celery", "-A", "jobs.app")
 QUIET = ("--without-mingle", "--without-gossip", "-E")
 RELAY, BEAT, FLOWER, SIMULATOR, WORKER = "relay", "beat", "flower", "simulator", "worker-"
-WEBHOOKS = "webhooks"
+WEBHOOKS, INBOX = "webhooks", "inbox"
 _NOT_FOR_THE_RECEIVER = ("FLEET_SYSTEM_", "FLEET_MIGRATION_", "FLEET_ADMIN_", "FLEET_READ_", "FLEET_REDIS_")
 
 
@@ -59,6 +59,12 @@ def webhooks(environment: Mapping[str, str], port: int) -> Program:
     """Return the receiver of webhooks; it faces the internet, so it gets the URL of one tenant's work and no other."""
     settings = {name: value for name, value in environment.items() if not name.startswith(_NOT_FOR_THE_RECEIVER)}
     return Program(WEBHOOKS, command_line("webhooks", "--host", HOST, "--port", str(port)), settings)
+
+
+def inbox(environment: Mapping[str, str], port: int, smtp_port: int) -> Program:
+    """Return the inbox that catches every mail of the demo."""
+    arguments = ("notifications", "inbox", "--port", str(port), "--smtp-port", str(smtp_port))
+    return Program(INBOX, command_line(*arguments), environment)
 
 
 def flower(environment: Mapping[str, str], port: int, user: str, password: str) -> Program:

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import structlog
@@ -22,6 +22,9 @@ EVERY_S = {
     "telematics.sync_connection": demo_fleet.SYNC_EVERY_S,
     "telematics.check_liveness": 10,
     "telematics.watch_geofences": 30,
+    "notifications.deliver": 5,
+    "work_orders.open_corrective": 15,
+    "work_orders.roll_forward": 15,
 }
 """The demo's intervals: nobody watches a screen for five minutes."""
 
@@ -35,10 +38,13 @@ def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
         0 when all went well; with `demo` and `seconds`, only if work was done and no process died, else 1.
         2 when the platform could not start.
     """
-    port = free_port()
+    ports = Ports()
     extra = {
         "FLEET_SCHEDULE_EVERY": ",".join(f"{job}={seconds}" for job, seconds in EVERY_S.items()),
-        "FLEET_PROVIDER_ORIGINS": f"http://{HOST}:{port}",
+        "FLEET_PROVIDER_ORIGINS": f"http://{HOST}:{ports.providers}",
+        "FLEET_SMTP_URL": f"smtp://{HOST}:{ports.smtp}",
+        "FLEET_MAIL_FROM": "Fleet Jobs <fleet@fleet.example>",
+        "FLEET_WEBHOOK_ORIGIN": "https://hooks.fleet.example",
     }
     stack = Stack(data_dir, accounts=demo_fleet.TOKENS if demo else (), extra=extra if demo else {}, say=say)
     _let_signals_interrupt()
@@ -47,7 +53,7 @@ def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
         with (stack.logs / "up.log").open("a", buffering=1) as log:
             structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
             try:
-                return _run(stack, port if demo else None, seconds)
+                return _run(stack, ports if demo else None, seconds)
             finally:
                 _ignore_signals()
                 stack.stop_processes()
@@ -60,16 +66,26 @@ def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
         return 2
 
 
-def _run(stack: Stack, simulator_port: int | None, seconds: float | None) -> int:
+@dataclass(frozen=True)
+class Ports:
+    """Where the demo's own servers listen."""
+
+    providers: int = field(default_factory=free_port)
+    inbox: int = field(default_factory=free_port)
+    smtp: int = field(default_factory=free_port)
+
+
+def _run(stack: Stack, ports: Ports | None, seconds: float | None) -> int:
     stack.start_servers()
-    if simulator_port is None:
+    if ports is None:
         stack.start_processes()
         _watch(stack, seconds)
         _finish(stack)
         return 0
-    _start_providers(stack, simulator_port)
+    stack.supervisor.start(programs.inbox(stack.environment(), ports.inbox, ports.smtp))
+    _start_providers(stack, ports.providers)
     stack.start_processes()
-    with Demo(stack) as demo:
+    with Demo(stack, f"http://{HOST}:{ports.inbox}") as demo:
         _watch_demo(stack, demo, seconds)
         _finish(stack)
         summary = demo.summary()

@@ -61,7 +61,7 @@ def test_figures_of_an_empty_database_are_zeros(database: Database) -> None:
         figures = read_figures(connection, read_clock(connection))
         assert count_points(connection) == 0
     assert (figures.vehicles, figures.points, figures.dead_letters, figures.rejected) == (0, 0, 0, 0)
-    assert figures.geofence_events == 0
+    assert (figures.geofence_events, figures.work_orders, figures.notifications) == (0, 0, {})
     assert (figures.runs, figures.connections, figures.alerts) == ({}, [], {})
 
 
@@ -69,14 +69,18 @@ def test_a_line_says_what_happened_and_what_died() -> None:
     now = datetime(2026, 11, 20, tzinfo=UTC)
     runs = {"a.b": {"succeeded": 2, "pending": 1}, "c.d": {"succeeded": 1}}
     connection = Connection("North", "samsara", "active", None, None, 12_345)
-    figures = Figures(now, 5, 12_345, 1, 7, 1_002, runs, [connection], {"offline": (3, 2), "fault_code": (4, 4)})
+    figures = Figures(
+        now, 5, 12_345, 1, 7, 1_002, 8, {"sent": 5}, runs, [connection], {"offline": (3, 2), "fault_code": (4, 4)}
+    )
     assert line(figures, 1234.4, 9.0, {"beat": 2}) == (
         "    9 s  |  12,345 points (1,234/s)  |  runs: 1 pending, 3 succeeded  |  crossings: 1,002  |  open alerts: 6"
-        "  |  dead letters: 1  |  rejected: 7  |  died: beat 2x"
+        "  |  work orders: 8  |  dead letters: 1  |  rejected: 7  |  died: beat 2x"
     )
 
 
-WORKED = Summary(10.0, 5, 100, 10.0, {"succeeded": 1}, 0, 0, 12, {"offline": 1}, {"samsara": 90, "traccar": 10})
+WORKED = Summary(
+    10.0, 5, 100, 10.0, {"succeeded": 1}, 0, 0, 12, {"offline": 1}, {"samsara": 90, "traccar": 10}, 2, {"sent": 3}, 3
+)
 
 
 @pytest.mark.parametrize(
