@@ -13,7 +13,7 @@ import msgspec
 
 from integrations.aside import rejected
 from integrations.bounds import BROKEN
-from integrations.errors import CredentialsRejected, TransientError
+from integrations.errors import CredentialsRejected, PermanentError, TransientError
 from integrations.http import Answer, HttpSession
 from integrations.smartcar.batch import PATHS, take_batch
 from integrations.smartcar.listing import PAGE_SIZE_V2, PAGE_SIZE_V3, Listed, read_connections, read_ids
@@ -29,8 +29,10 @@ from integrations.telematics import Device, DevicePage, Page, Rejected
 
 FEED = "vehicles"
 _DAY_S = 86_400
+_PAPERS_AT_ONCE = 20
+"""How many vehicles are asked for their papers before it is the feed's turn."""
 _FAILURES_IN_A_ROW = 3
-"""So many vehicles that cannot be reached one after the other are not the vehicles' failures."""
+"""So many vehicles that fail one after the other are not the vehicles' failures."""
 
 
 class Smartcar:
@@ -58,32 +60,43 @@ class Smartcar:
         self._options = PollOptions.of(options or {})
         self._clock = clock
         self._failures = 0
+        self._papers_asked = 0
 
     def list_devices(self, cursor: str | None) -> DevicePage:
         """Return one page of the account's vehicles, or the papers of one of them.
 
-        The cursor remembers after the last page whose papers are known: they are asked for once in thirty days, because
-        each asking counts as a request of the vehicle.
+        Papers are asked for once, because each asking counts as a request of the vehicle; and a few at a time, because
+        the feed needs the application's requests too. The cursor says what is to be asked; where that is nothing, or
+        enough was asked for now, a page is empty.
         """
-        papers = Papers(cursor, self._clock())
-        waiting = papers.next_waiting()
-        if waiting is None:
-            listed = self._list(papers.page or 0)
+        papers = Papers(cursor, self._clock(), self._options.list_every_s)
+        if (number := papers.next_page) is not None:
+            listed = self._list(number)
             papers.take_page(listed.devices, listed.next)
-            return DevicePage([], listed.rejected, papers.write(), papers.has_more)
+            return DevicePage([], listed.rejected, papers.write(), self._goes_on(papers))
+        waiting = papers.next_waiting
+        if waiting is None or not self._goes_on(papers):
+            return DevicePage([], [], cursor, False)
+        self._papers_asked += 1
         aside: list[Rejected] = []
         devices: list[Device] = []
+        is_known = False
         try:
             devices.append(self._read_papers(waiting, aside))
-            self._failures = 0
+            self._failures, is_known = 0, True
         except VehicleRefused as refused:
             self._failures = 0
             if refused.verdict is Verdict.NEXT_DAY:
                 devices.append(waiting)  # it will not say more: listed as far as it is known
+        except CredentialsRejected:
+            raise
+        except PermanentError as error:
+            aside.append(rejected("vehicle_refused", "vin", self._failed(error), waiting.device_id))
+            devices.append(waiting)
         except TransientError as error:
             aside.append(rejected("vehicle_unreadable", "vin", self._failed(error), waiting.device_id))
-        papers.settle(waiting, is_known=bool(devices))
-        return DevicePage(devices, aside, papers.write(), papers.has_more)
+        papers.settle(waiting, is_known=is_known, is_refused=bool(devices))
+        return DevicePage(devices, aside, papers.write(), self._goes_on(papers))
 
     def read_snapshot(self, feed: str, cursor: str | None) -> Page:
         """Return what the feed returns: it begins with the last known values itself."""
@@ -94,7 +107,7 @@ class Smartcar:
         schedule, now = Schedule(cursor), self._clock()
         now_s = int(now.timestamp())
         schedule.begin_month(now)
-        if schedule.page is not None or schedule.listed_s + self._options.list_every_s <= now_s:
+        if schedule.page is not None or schedule.listed_s + self._list_every_s(schedule) <= now_s:
             return self._read_list(schedule, now_s)
         if schedule.going_on is not None and schedule.going_on[0] in schedule.due:
             asked, schedule.going_on = schedule.going_on, None
@@ -107,6 +120,11 @@ class Smartcar:
     def close(self) -> None:
         """Close the HTTP connections."""
         self._session.close()
+
+    def _goes_on(self, papers: Papers) -> bool:
+        """Say whether the listing goes on at once."""
+        may_ask = papers.next_waiting is not None and self._papers_asked < _PAPERS_AT_ONCE
+        return may_ask or papers.next_page is not None
 
     def _read_list(self, schedule: Schedule, now_s: int) -> Page:
         listed = self._list(schedule.page or 0)
@@ -137,13 +155,23 @@ class Smartcar:
             if refused.type not in ("VEHICLE_STATE", "COMPATIBILITY"):
                 told = msgspec.json.encode({"type": refused.type[:64], "code": refused.code[:64]})
                 values.refuse("vehicle_refused", "vehicle", told)
+        except CredentialsRejected:
+            raise
+        except PermanentError as error:
+            values.refuse("vehicle_refused", "vehicle", self._failed(error))
+            due_s = max(due_s, now_s + _DAY_S)
         except TransientError as error:
             values.refuse("vehicle_unreadable", "vehicle", self._failed(error))
         schedule.due[vehicle_id] = due_s + zlib.crc32(vehicle_id.encode()) % (1 + self._options.poll_every_s // 10)
         has_more = schedule.going_on is not None or schedule.next_due(now_s) is not None
         return values.page(schedule.write(), has_more)
 
-    def _failed(self, error: TransientError) -> bytes:
+    def _list_every_s(self, schedule: Schedule) -> int:
+        """Return after how long the list is read again: one without any vehicle is not believed for long."""
+        every_s = self._options.list_every_s
+        return min(every_s, self._options.poll_every_s) if schedule.is_empty else every_s
+
+    def _failed(self, error: TransientError | PermanentError) -> bytes:
         """Return what is kept of a failure, as JSON. Raises: `error`, where it is not the vehicle's."""
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
@@ -163,7 +191,7 @@ class Smartcar:
         except BROKEN:
             raise TransientError(f"{answer.request}: answered with JSON that is no list of signals") from None
         if told.vehicle_id not in (None, values.device_id):
-            values.refuse("foreign_device", "included.vehicle.id", answer.body)
+            values.refuse("foreign_device", "included.vehicle.id", b"")
             return {}
         take_resources(values, told.data)
         return told.next_page if told.data and told.next_page != page else {}
@@ -179,12 +207,17 @@ class Smartcar:
         schedule.never[values.device_id] = never | sum(1 << PATHS.index(path) for path in set(refused))
 
     def _list(self, page: int) -> Listed:
-        if self._options.api == "v2":
-            params = {"limit": str(PAGE_SIZE_V2), "offset": str(page)}
-            answer = self._get(f"{self._places.v2}/vehicles", params)
-        else:
-            params = {"page[size]": str(PAGE_SIZE_V3)} | ({"page[number]": str(page)} if page else {})
-            answer = self._get(f"{self._places.v3}/connections", params)
+        """Read a page of the list: what elsewhere is one vehicle's refusal is here the account's."""
+        try:
+            if self._options.api == "v2":
+                params = {"limit": str(PAGE_SIZE_V2), "offset": str(page)}
+                answer = self._get(f"{self._places.v2}/vehicles", params)
+            else:
+                params = {"page[size]": str(PAGE_SIZE_V3)} | ({"page[number]": str(page)} if page else {})
+                answer = self._get(f"{self._places.v3}/connections", params)
+        except VehicleRefused as refused:
+            passes = refused.verdict in (Verdict.NEXT_ROUND, Verdict.VEHICLE_WAITS)
+            raise (TransientError if passes else CredentialsRejected)(str(refused)) from None
         try:
             if self._options.api == "v2":
                 return read_ids(answer.body, page)

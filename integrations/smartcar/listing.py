@@ -65,7 +65,7 @@ def read_connections(body: bytes, page: int, user_id: str | None) -> Listed:
             continue
         owner = _at(entry, "relationships", "user", "data", "id")
         if user_id and isinstance(owner, str) and owner != user_id:
-            listed.rejected.append(rejected("foreign_device", "relationships.user.data.id", raw, device_id))
+            listed.rejected.append(rejected("foreign_device", "relationships.user.data.id", b""))
             continue
         listed.devices.append(device_of(device_id, _at(entry, "attributes", "vehicle"), raw, listed.rejected))
     return listed

@@ -6,6 +6,7 @@ smartcar.com/docs/api-reference/api-errors, .../errors/api-errors and .../help/a
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 import msgspec
 
@@ -90,18 +91,12 @@ class VehicleRefused(IntegrationError):  # noqa: N818 - named for the caller
         self.wait_s = wait_s
 
 
-class _V3Error(msgspec.Struct):
-    status: str | int = ""
-    type: str = ""
-    code: str = ""
-
-
 class _Body(msgspec.Struct):
-    """The error bodies of v2.0 (flat) and of v3 (a list)."""
+    """The error bodies of v2.0 (flat) and of v3 (a list); nothing in them is believed to be a word."""
 
-    type: str = ""
-    code: str | None = None
-    errors: list[_V3Error] = []
+    type: Any = None
+    code: Any = None
+    errors: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -119,11 +114,16 @@ def judge(refusal: Refusal) -> IntegrationError | None:
         body = _decode(refusal.body)
     except BROKEN:
         return None
-    type_, code = body.type, body.code or ""
-    if body.errors:
-        first = body.errors[0]
-        type_, code = first.type or _TYPE_OF_STATUS.get(str(first.status), ""), first.code
+    type_, code = _word(body.type), _word(body.code)
+    first = body.errors[0] if isinstance(body.errors, list) and body.errors else None
+    if isinstance(first, dict):
+        type_, code = _word(first.get("type")), _word(first.get("code"))
+        type_ = type_ or _TYPE_OF_STATUS.get(str(first.get("status")), "")
     return failure(type_, code, refusal.request, refusal.headers)
+
+
+def _word(told: object) -> str:
+    return told if isinstance(told, str) else ""
 
 
 def failure(type_: str, code: str, request: str, headers: Mapping[str, str]) -> IntegrationError | None:

@@ -23,7 +23,7 @@ _Ids = Annotated[list[Annotated[str, Meta(max_length=65)]], Meta(max_length=2 * 
 class _Written(msgspec.Struct, omit_defaults=True):
     """`t` when the list was last complete, `m` the month (year * 12 + month), `i` ids, `d` when each is due, `n` which
     paths each never answers, `p` the next page of a list being read, `f` the ids that it has brought, `s` whose signals
-    go on, at `q`.
+    go on, at `q`, `a` who was missing in the last list.
     """
 
     t: int = 0
@@ -35,6 +35,7 @@ class _Written(msgspec.Struct, omit_defaults=True):
     f: _Ids = []
     s: str | None = None
     q: dict[str, str] = {}
+    a: _Ids = []
 
 
 _decode = msgspec.json.Decoder(_Written).decode
@@ -50,6 +51,7 @@ class Schedule:
             self.due = dict(zip(map(unpack_id, written.i), (written.t + d for d in written.d), strict=True))
             self.found = [unpack_id(each) for each in written.f]
             self.never = {unpack_id(name): bits for name, bits in written.n.items()}
+            self.missing = {unpack_id(each) for each in written.a}
         except (msgspec.DecodeError, ValueError, UnicodeEncodeError, RecursionError) as error:
             raise CursorRefused(f"not a schedule: {type(error).__name__}") from None
         self.listed_s = written.t
@@ -67,10 +69,16 @@ class Schedule:
             n={pack_id(each): bits for each, bits in self.never.items() if bits and each in self.due},
             p=self.page,
             f=[pack_id(each) for each in self.found],
+            a=[pack_id(each) for each in self.due if each in self.missing],
         )
         if self.going_on is not None:
             written.s, written.q = self.going_on
         return msgspec.json.encode(written).decode()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the last list named no vehicle at all: an account that is new, or an answer that is not believed."""
+        return self.missing.issuperset(self.due)
 
     def next_due(self, now_s: int) -> str | None:
         """Return the vehicle that has waited longest, None while it is nobody's turn."""
@@ -84,8 +92,11 @@ class Schedule:
             self.month, self.never = month, {}
 
     def take_list(self, now_s: int) -> None:
-        """Take over a list that is complete: new vehicles are due at once, those that are gone are forgotten."""
-        self.due = {each: self.due.get(each, now_s) for each in dict.fromkeys(self.found)}
+        """Take over a complete list: new vehicles are due at once, those missing twice in a row are forgotten."""
+        known, self.due = self.due, {each: self.due.get(each, now_s) for each in dict.fromkeys(self.found)}
+        gone = [each for each in known if each not in self.due and each not in self.missing]
+        self.missing = set(gone[: MOST_VEHICLES - len(self.due)])
+        self.due |= {each: known[each] for each in known if each in self.missing}
         self.listed_s, self.page, self.found = now_s, None, []
 
 

@@ -99,22 +99,67 @@ class TestList:
             device = Device(FLEET.vehicle_id(index), name, papers.vin, None, papers.make, papers.model, papers.year)
             assert devices[index] == device
 
-    def test_asks_for_papers_once_in_thirty_days(
+    def test_asks_for_papers_that_are_known_never_again(
         self, api: str, session: HttpSession, simulator: SmartcarThread, clock: Clock
     ) -> None:
+        simulator.simulator.tokens.access_ms = 10**12
         provider = opened(session, simulator, clock, api=api)
         _, cursor = listed(provider)
         counted = dict(simulator.simulator.by_vehicle)
 
-        clock.now += timedelta(days=29)
+        for _ in range(3):
+            clock.now += timedelta(days=31)
+            again, cursor = listed(opened(session, simulator, clock, api=api), cursor)
+            assert (again, dict(simulator.simulator.by_vehicle)) == ([], counted)
+
+    def test_asks_for_papers_that_were_refused_again_after_thirty_days(
+        self, api: str, session: HttpSession, simulator: SmartcarThread, clock: Clock
+    ) -> None:
         simulator.simulator.tokens.access_ms = 10**12
+        simulator.simulator.next("permission", path="batch" if api == "v2" else "vehicleidentification-vin")
         provider = opened(session, simulator, clock, api=api)
+        _, cursor = listed(provider)
+
+        clock.now += timedelta(days=29)
         again, cursor = listed(provider, cursor)
-        assert (again, dict(simulator.simulator.by_vehicle)) == ([], counted)
+        assert again == []
 
         clock.now += timedelta(days=1)
         again, _ = listed(provider, cursor)
-        assert len(again) == FLEET.vehicles
+        assert [(device.device_id, device.vin) for device in again] == [(FLEET.vehicle_id(0), FLEET.identity(0).vin)]
+
+    def test_is_read_again_after_six_hours_and_asks_nothing_until_then(
+        self, api: str, session: HttpSession, simulator: SmartcarThread, clock: Clock
+    ) -> None:
+        provider = opened(session, simulator, clock, api=api)
+        _, cursor = listed(provider)
+        asked = sum(simulator.simulator.by_path.values())
+
+        clock.now += timedelta(hours=5, minutes=59)
+        page = provider.list_devices(cursor)
+        assert (page.devices, page.cursor, page.has_more) == ([], cursor, False)
+        assert sum(simulator.simulator.by_path.values()) == asked
+
+        clock.now += timedelta(minutes=1)
+        simulator.simulator.tokens.access_ms = 10**12
+        opened(session, simulator, clock, api=api).list_devices(cursor)
+        assert sum(simulator.simulator.by_path.values()) == asked + 1
+
+    def test_asks_a_few_for_their_papers_and_goes_on_at_the_next_sync(
+        self, api: str, session: HttpSession, clock: Clock
+    ) -> None:
+        fleet = SmartcarAccount(vehicles=45)
+        with SmartcarThread(fleet, clock_ms=clock.ms) as simulator:
+            cursor: str | None = None
+            found: list[str] = []
+            reached = []
+            for _ in range(4):
+                devices, cursor = listed(opened(session, simulator, clock, api=api), cursor)
+                found += [device.device_id for device in devices]
+                reached.append(len(found))
+
+        assert reached == [20, 40, 45, 45]
+        assert found == [fleet.vehicle_id(index) for index in range(45)]
 
     def test_a_vehicle_whose_papers_are_refused_is_listed_all_the_same(
         self, api: str, session: HttpSession, simulator: SmartcarThread, clock: Clock
@@ -288,16 +333,71 @@ class TestSchedule:
 
         assert list(Schedule(schedule.write()).due) == ["~", "vehicle-1", "36AB27D0-FD9D-4455-823A-CE30AF709FFC"]
 
-    def test_a_vehicle_that_leaves_the_list_is_forgotten_and_a_new_one_is_due_at_once(self) -> None:
+    def test_a_vehicle_that_leaves_the_list_twice_is_forgotten_and_a_new_one_is_due_at_once(self) -> None:
         schedule = Schedule(None)
         schedule.found = ["stays", "leaves"]
         schedule.take_list(100)
         schedule.due = dict.fromkeys(schedule.due, 5000)
+        schedule.never["leaves"] = 8
 
         schedule.found = ["stays", "new", "new"]
         schedule.take_list(200)
+        schedule = Schedule(schedule.write())
+        assert schedule.due == {"stays": 5000, "new": 200, "leaves": 5000}
+        assert schedule.never == {"leaves": 8}
 
+        schedule.found = ["stays", "new"]
+        schedule.take_list(300)
         assert schedule.due == {"stays": 5000, "new": 200}
+
+    def test_a_vehicle_that_is_missing_now_and_then_is_not_forgotten(self) -> None:
+        schedule = Schedule(None)
+        for at_s, found in enumerate((["a", "b"], ["a"], ["a", "b"], ["a"]), 100):
+            schedule.found = list(found)
+            schedule.take_list(at_s)
+            schedule = Schedule(schedule.write())
+
+        assert schedule.due == {"a": 100, "b": 100}
+
+    def test_a_list_that_is_empty_once_silences_nobody_and_is_read_again_soon(
+        self, session: HttpSession, simulator: SmartcarThread, clock: Clock
+    ) -> None:
+        simulator.simulator.tokens.access_ms = 10**12
+        provider = opened(session, simulator, clock, calls_per_vehicle_and_month=10_000)
+        cursor = read(provider)[-1].cursor
+        due = Schedule(cursor).due
+        indices = dict(FLEET.indices)
+
+        clock.now += timedelta(hours=6)
+        FLEET.indices.clear()
+        try:
+            cursor = provider.read_feed("vehicles", cursor).cursor
+        finally:
+            FLEET.indices.update(indices)
+        assert Schedule(cursor).due == due
+        pages = read(provider, cursor)
+        assert {each.device_id for each in readings(pages)} == set(indices)
+
+        lists = simulator.simulator.by_path["/v3/connections"]
+        clock.now += timedelta(minutes=29)
+        cursor = read(provider, pages[-1].cursor)[-1].cursor
+        assert simulator.simulator.by_path["/v3/connections"] == lists
+        clock.now += timedelta(minutes=1)
+        cursor = read(provider, cursor)[-1].cursor
+        assert simulator.simulator.by_path["/v3/connections"] == lists + 1
+        clock.now += timedelta(minutes=31)
+        read(provider, cursor)
+        assert simulator.simulator.by_path["/v3/connections"] == lists + 1, "with vehicles in it, it is believed again"
+
+    def test_the_missing_of_five_thousand_leave_room_for_those_that_are_there(self) -> None:
+        schedule = Schedule(None)
+        schedule.found = [f"{place}" for place in range(5000)]
+        schedule.take_list(1)
+        schedule.found = [f"{place}" for place in range(4000, 8000)]
+        schedule.take_list(2)
+
+        assert len(schedule.due) == 5000
+        assert set(schedule.found) | {f"{place}" for place in range(4000, 8000)} <= schedule.due.keys()
 
     @pytest.mark.parametrize(
         ("now", "begins"),
@@ -319,7 +419,15 @@ class TestSchedule:
 
     @pytest.mark.parametrize(
         "settings",
-        [{"api": "v1"}, {"poll_every_s": "60"}, {"poll_every_s": 1}, {"poll_every_s": True}, {"list_every_s": 1e9}],
+        [
+            *(
+                {"api": "v1"},
+                {"poll_every_s": "60"},
+                {"poll_every_s": 1},
+                {"poll_every_s": True},
+                {"list_every_s": 1e9},
+            ),
+        ],
     )
     def test_a_setting_that_cannot_be_is_refused_by_name(self, settings: dict[str, Any]) -> None:
         with pytest.raises(PermanentError, match=next(iter(settings))):

@@ -1,16 +1,16 @@
 """What Smartcar's refusals and bad answers lead to: for the account, for the application, or for one vehicle only."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
+from starlette.responses import Response
 
 from integrations.errors import (
     AccessExpired,
-    BadRequest,
     CredentialsRejected,
     GrantRefused,
     IntegrationError,
@@ -25,11 +25,13 @@ from integrations.simulator.smartcar_answers import REFUSALS
 from integrations.simulator.smartcar_fleet import SmartcarAccount
 from integrations.smartcar import Smartcar, exchange, renew
 from integrations.smartcar.batch import take_batch
+from integrations.smartcar.listing import read_connections
+from integrations.smartcar.papers import of_batch
 from integrations.smartcar.refusals import VehicleRefused, Verdict, judge
 from integrations.smartcar.schedule import Schedule, next_month
 from integrations.smartcar.signals import decode_answer, take_resources
 from integrations.smartcar.values import Values
-from integrations.telematics import Device, Page
+from integrations.telematics import Device, Page, Rejected
 
 NOW = datetime(2026, 11, 16, 12, 3, 20, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -84,6 +86,7 @@ def polled(smartcar: Smartcar, simulator: SmartcarThread, fault: str, **how: Any
         ("vehicle_rate", 7200, "vehicle_refused"),
         ("upstream_rate", 7200, "vehicle_refused"),
         ("vehicle_request_limit", next_month(NOW) - NOW_S, "vehicle_refused"),
+        ("missing_user", DAY_S, "vehicle_refused"),
         ("html_200", None, "vehicle_unreadable"),
         ("not_a_list", None, "vehicle_unreadable"),
         ("server", None, "vehicle_unreadable"),
@@ -113,7 +116,6 @@ def test_one_vehicles_failure_lets_it_rest_and_stops_no_other(
         ("vehicle_limit", CredentialsRejected, "BILLING:VEHICLE_LIMIT: the operator must see to the plan"),
         ("suspended", CredentialsRejected, "BILLING:ACCOUNT_SUSPENDED"),
         ("application_rate", RateLimited, "RATE_LIMIT:SMARTCAR_API"),
-        ("missing_user", BadRequest, "VALIDATION:MISSING_PARAMETER"),
     ],
 )
 def test_what_concerns_the_account_stops_the_account(
@@ -164,13 +166,126 @@ def test_a_provider_that_is_away_is_told_from_vehicles_that_fail(smartcar: Smart
     assert Schedule(pages[1].cursor).next_due(NOW_S) == FLEET.vehicle_id(2), "nobody is skipped for an outage"
 
 
+POISON = {
+    "markup that is not found": (404, b"<html>not found</html>"),
+    "markup that is forbidden": (403, b"<html>forbidden</html>"),
+    "no code": (404, b'{"errors": [{"status": "404", "type": "RESOURCE_NOT_FOUND", "code": null}]}'),
+    "no type": (409, b'{"errors": [{"status": "409", "type": null, "code": null}]}'),
+    "a new type": (403, b'{"type": "CONSENT", "code": "X"}'),
+    "a code that is a number": (403, b'{"type": "PERMISSION", "code": 17}'),
+    "a redirect": (301, b""),
+    "a bad request": (400, b"<html>"),
+    "a word that we do not know": (400, b'{"type": "VALIDATION", "code": "VEHICLE"}'),
+}
+
+
+@pytest.fixture
+def poisoned(simulator: SmartcarThread, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Give every answer for a path a body of the test's own."""
+
+    def poison(what: str, path: str) -> None:
+        monkeypatch.setitem(REFUSALS, "server", lambda _: Response(POISON[what][1], POISON[what][0]))
+        simulator.simulator.next("server", 100, path=path)
+
+    return poison
+
+
+@pytest.mark.parametrize("what", POISON)
+@pytest.mark.parametrize("api", ["v3", "v2"])
+def test_no_answer_for_one_vehicle_keeps_it_at_the_head_of_the_queue(
+    api: str, what: str, poisoned: Callable[[str, str], None], session: HttpSession, simulator: SmartcarThread
+) -> None:
+    smartcar = Smartcar(session, simulator.simulator.credentials(), simulator.url, {"api": api}, clock=lambda: NOW)
+    cursor = smartcar.read_feed("vehicles", None).cursor
+    poisoned(what, f"/vehicles/{FIRST}")
+
+    pages = [smartcar.read_feed("vehicles", cursor)]
+    for _ in range(2):
+        pages.append(smartcar.read_feed("vehicles", pages[-1].cursor))
+
+    assert Schedule(pages[0].cursor).due[FIRST] > NOW_S + 60
+    assert [page.readings[0].device_id for page in pages[1:]] == [FLEET.vehicle_id(1), FLEET.vehicle_id(2)]
+    assert not pages[-1].has_more
+
+
+@pytest.mark.parametrize("what", POISON)
+@pytest.mark.parametrize("api", ["v3", "v2"])
+def test_no_answer_for_one_vehicles_papers_keeps_the_others_from_being_listed(
+    api: str, what: str, poisoned: Callable[[str, str], None], session: HttpSession, simulator: SmartcarThread
+) -> None:
+    smartcar = Smartcar(session, simulator.simulator.credentials(), simulator.url, {"api": api}, clock=lambda: NOW)
+    poisoned(what, f"/vehicles/{FIRST}")
+
+    devices, _ = listed(smartcar, None)
+
+    vins = {device.device_id: device.vin for device in devices}
+    assert vins.pop(FIRST, None) is None
+    assert vins == {FLEET.vehicle_id(index): FLEET.identity(index).vin for index in (1, 2)}
+
+
+@pytest.mark.parametrize("what", ["a new type", "a redirect", "a word that we do not know"])
+def test_what_every_vehicle_meets_is_no_vehicles_failure(
+    what: str, poisoned: Callable[[str, str], None], smartcar: Smartcar
+) -> None:
+    cursor = smartcar.read_feed("vehicles", None).cursor
+    poisoned(what, "/v3/vehicles/")
+
+    for read in (lambda: listed(smartcar, None), lambda: every_page(smartcar, cursor)):
+        with pytest.raises(PermanentError) as raised:
+            read()
+        assert not isinstance(raised.value, CredentialsRejected)
+
+
+def every_page(smartcar: Smartcar, cursor: str | None) -> None:
+    while (page := smartcar.read_feed("vehicles", cursor)).has_more:
+        cursor = page.cursor
+
+
+@pytest.mark.parametrize("api", ["v3", "v2"])
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("permission", CredentialsRejected),
+        ("not_found", CredentialsRejected),
+        ("upstream", TransientError),
+        ("vehicle_rate", TransientError),
+    ],
+)
+def test_a_list_that_is_refused_is_no_matter_of_one_vehicle(
+    fault: str, error: type[IntegrationError], api: str, session: HttpSession, simulator: SmartcarThread
+) -> None:
+    smartcar = Smartcar(session, simulator.simulator.credentials(), simulator.url, {"api": api}, clock=lambda: NOW)
+    for read in (smartcar.list_devices, lambda cursor: smartcar.read_feed("vehicles", cursor)):
+        simulator.simulator.next(fault)
+        with pytest.raises(error) as raised:
+            read(None)
+        assert type(raised.value) is error
+
+
+def test_nothing_is_kept_of_what_belongs_to_somebody_else(smartcar: Smartcar, simulator: SmartcarThread) -> None:
+    first, _ = polled(smartcar, simulator, "foreign_vehicle")
+    theirs = {"relationships": {"vehicle": {"data": {"id": "theirs"}}, "user": {"data": {"id": "another"}}}}
+    foreign = read_connections(json.dumps({"data": [theirs]}).encode(), 1, "me")
+
+    aside: list[Rejected] = []
+    papers = {"responses": [{"path": "/", "code": 200, "body": {"id": "theirs", "make": "TESLA"}}]}
+    assert of_batch(json.dumps(papers).encode(), Device(FIRST), aside) == Device(FIRST)
+
+    for kept in (*first.rejected, *foreign.rejected, *aside):
+        assert (kept.reason, kept.payload) == ("foreign_device", "")
+        assert kept.device_id in (None, FIRST)
+    assert (len(foreign.rejected), len(first.rejected), len(aside)) == (1, 1, 1)
+
+
 @pytest.mark.parametrize("fault", ["asleep", "upstream", "vehicle_rate", "html_200", "server"])
 def test_a_vehicle_whose_papers_cannot_be_had_now_is_asked_for_them_at_the_next_listing(
-    fault: str, smartcar: Smartcar, simulator: SmartcarThread
+    fault: str, smartcar: Smartcar, session: HttpSession, simulator: SmartcarThread
 ) -> None:
     simulator.simulator.next(fault, path="vehicleidentification-vin")
     first, cursor = listed(smartcar, None)
-    second, _ = listed(smartcar, cursor)
+    credentials = simulator.simulator.credentials()
+    later = Smartcar(session, credentials, simulator.url, clock=lambda: NOW + timedelta(hours=6))
+    second, _ = listed(later, cursor)
 
     assert [device.device_id for device in first] == [FLEET.vehicle_id(1), FLEET.vehicle_id(2)]
     assert [(device.device_id, device.vin) for device in second] == [(FIRST, FLEET.identity(0).vin)]
@@ -231,6 +346,10 @@ def test_every_refusal_is_judged_by_its_type_and_code_whatever_its_status(fault:
         ({"errors": [{"status": "430", "type": "BILLING", "code": "VEHICLE_REQUEST_LIMIT"}]}, Verdict.NEXT_MONTH),
         ({"type": "UPSTREAM", "code": "RATE_LIMIT"}, Verdict.VEHICLE_WAITS),
         ({"type": "VEHICLE_STATE", "code": None}, Verdict.NEXT_ROUND),
+        ({"type": "PERMISSION", "code": 17}, Verdict.NEXT_DAY),
+        ({"errors": [{"status": "409", "type": None, "code": None}]}, Verdict.NEXT_ROUND),
+        ({"errors": [{"type": "RESOURCE_NOT_FOUND", "code": 7}, "x"]}, Verdict.NEXT_DAY),
+        ({"type": "PERMISSION", "errors": None}, Verdict.NEXT_DAY),
     ],
 )
 def test_both_shapes_of_refusals_are_understood(body: object, verdict: Verdict) -> None:
