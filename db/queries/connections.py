@@ -148,6 +148,15 @@ def write_settings(connection: Connection, connection_id: UUID, settings: dict[s
     connection.execute(_SETTINGS, {"id": connection_id, "settings": settings})
 
 
+_MOVED_LAST = text("SELECT feed FROM sync_cursors WHERE connection_id = :id ORDER BY updated_at DESC LIMIT 1")
+
+
+def find_moved_last(connection: Connection, connection_id: UUID) -> str | None:
+    """Return which of a connection's stages was the last to go on; None before the first."""
+    moved: str | None = connection.execute(_MOVED_LAST, {"id": connection_id}).scalar()
+    return moved
+
+
 _PAUSE = text(
     """
     UPDATE connections SET status = 'paused', status_reason = :reason

@@ -172,6 +172,7 @@ def set_setting(
     """Change one of a connection's settings; the next sync goes by it."""
     from integrations.http import HttpSession
     from integrations.registry import PROVIDERS, where
+    from jobs.telematics import pace
 
     name, is_given, text = setting.partition("=")
     if not (name.isidentifier() and is_given):
@@ -185,6 +186,7 @@ def set_setting(
         with HttpSession() as http:  # opened, and asked nothing: it refuses what it does not understand
             url = where(stored.provider, stored.base_url)
             PROVIDERS[stored.provider].open(http, credentials, url, options).close()
+        pace.check_settings(stored.provider, options)
         with database.statement() as open_connection:
             queries.write_settings(open_connection, stored.id, options)
     say(f"connection {stored.id}: {name} {'is ' + text if text else 'removed'}")

@@ -2,14 +2,15 @@
 
 import hashlib
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter, RateLimiter
 
 from db.queries.telematics import Account
-from integrations.errors import RateLimited
+from integrations.errors import PermanentError, RateLimited
 from jobs import process, watchers
 from jobs.settings import get_settings
 
@@ -17,6 +18,7 @@ from jobs.settings import get_settings
 # 2026-11: 25/s for /fleet/vehicles; no number on the stats feeds). A connection's setting `requests_per_s` overrides.
 _DEFAULT_PER_S = {"samsara": 25}
 _LONGEST_WAIT_S = 2.0
+_MOST = 1_000_000
 
 
 class Bucket(NamedTuple):
@@ -51,13 +53,14 @@ def wait_for_turn(account: Account, client_id: str | None = None) -> None:
 
     Raises:
         RateLimited: its turn is further off than a slice should sleep.
+        PermanentError: a setting of the connection cannot be.
     """
-    bucket = _bucket_of(account)
+    bucket = _bucket_of(account.provider, account.settings)
     deadline = time.monotonic() + _LONGEST_WAIT_S
     if bucket is not None:
         _wait_for_bucket(bucket, _key_of(account, client_id), deadline)
         return
-    per_s = max(1, int(account.settings.get("requests_per_s") or _DEFAULT_PER_S.get(account.provider, 10)))
+    per_s = _per_s_of(account.provider, account.settings)
     item = RateLimitItemPerSecond(per_s)
     while not _hit(item, str(account.id)):
         if time.monotonic() >= deadline:
@@ -65,12 +68,31 @@ def wait_for_turn(account: Account, client_id: str | None = None) -> None:
         time.sleep(1 / per_s)
 
 
-def _bucket_of(account: Account) -> Bucket | None:
-    usual = _BUCKETS.get(account.provider)
+def check_settings(provider: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that say how fast and cannot be. Raises: PermanentError, with the setting's name."""
+    _bucket_of(provider, settings)
+    _per_s_of(provider, settings)
+
+
+def _bucket_of(provider: str, settings: Mapping[str, Any]) -> Bucket | None:
+    usual = _BUCKETS.get(provider)
     if usual is None:
         return None
-    size, per_min = account.settings.get("bucket_size"), account.settings.get("bucket_per_min")
-    return Bucket(max(1, int(size or usual.size)), max(0.1, float(per_min or usual.per_min)))
+    size = _number(settings, "bucket_size", usual.size, 1)
+    return Bucket(int(size), _number(settings, "bucket_per_min", usual.per_min, 0.1))
+
+
+def _per_s_of(provider: str, settings: Mapping[str, Any]) -> int:
+    return int(_number(settings, "requests_per_s", _DEFAULT_PER_S.get(provider, 10), 1))
+
+
+def _number(settings: Mapping[str, Any], name: str, usual: float, smallest: float) -> float:
+    value = settings.get(name)
+    if value is None:
+        return usual
+    if isinstance(value, bool) or not isinstance(value, int | float) or not smallest <= value <= _MOST:
+        raise PermanentError(f"settings: {name}: expected a number from {smallest:g} to {_MOST}")
+    return float(value)
 
 
 def _key_of(account: Account, client_id: str | None) -> str:

@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 
 from db.queries import telematics
+from db.queries.connections import find_moved_last
 from db.queries.telematics import Account, Cursor
 from integrations.errors import AccessExpired, CredentialsRejected, CursorRefused, IntegrationError, PermanentError
 from integrations.registry import check_origin, open_provider
@@ -29,7 +30,8 @@ _log = structlog.get_logger()
 
 DEVICES = "devices"
 _LIST_DEVICES_S = 3600
-_LIST_DEVICES_EVERY_S = {"smartcar": 21_600}  # its list comes out of a bucket of 120 requests an hour
+_LISTED_LIKE_A_FEED = ("smartcar",)
+"""Whose list says by its cursor when it asks, and asks out of the feeds' small quota: it takes turns with them."""
 _GATHER_READINGS = 2_500
 """Small pages are gathered up to so many readings, and for no longer than the seconds below."""
 _GATHER_S = 1.0
@@ -64,17 +66,19 @@ def sync_connection(run: Run, connection_id: UUID) -> Counts | NextSlice:
     settings = get_settings()
     with run.transaction() as connection:
         account = telematics.find_account(connection, connection_id)
+        moved_last = find_moved_last(connection, connection_id)
     if account is None:
         raise PermanentError(f"connection_id: the tenant has no connection {connection_id}")
     if account.status != "active":
         return {"not_active": 1}
     deadline = time.monotonic() + settings.slice_s
+    feeds_first = account.provider in _LISTED_LIKE_A_FEED and moved_last == DEVICES
     if tokens.runs_out(account.provider, tokens.open_credentials(account, settings), run.now):
         account = tokens.renew_or_cut_off(run, account, settings)
-        is_at_end = _read_account(run, account, settings, deadline, may_renew=False)
+        may_renew = False
     else:
         may_renew = tokens.is_renewed_by(account.provider)
-        is_at_end = _read_account(run, account, settings, deadline, may_renew=may_renew)
+    is_at_end = _read_account(run, account, settings, deadline, feeds_first=feeds_first, may_renew=may_renew)
     if not is_at_end:
         return NextSlice({})
     with run.transaction() as connection:
@@ -83,7 +87,9 @@ def sync_connection(run: Run, connection_id: UUID) -> Counts | NextSlice:
     return {}
 
 
-def _read_account(run: Run, account: Account, settings: Settings, deadline: float, *, may_renew: bool) -> bool:
+def _read_account(
+    run: Run, account: Account, settings: Settings, deadline: float, *, feeds_first: bool, may_renew: bool
+) -> bool:
     """Read an account's stages; False where the slice was over before their end.
 
     An access token that is refused in the middle is renewed once; the cursors say where to go on.
@@ -93,6 +99,8 @@ def _read_account(run: Run, account: Account, settings: Settings, deadline: floa
         with run.transaction() as connection:
             cursors = telematics.read_cursors(connection, account.id)
         stages = list(_stages(provider, cursors, account, run))
+        if feeds_first:
+            stages.sort(key=lambda stage: stage.name == DEVICES)
         return all(_read_or_begin_anew(run, account, provider, stage, deadline) for stage in stages)
     except CredentialsRejected as error:
         if not (may_renew and isinstance(error, AccessExpired)):
@@ -102,7 +110,7 @@ def _read_account(run: Run, account: Account, settings: Settings, deadline: floa
     finally:
         provider.close()
     renewed = tokens.renew_or_cut_off(run, account, settings)
-    return _read_account(run, renewed, settings, deadline, may_renew=False)
+    return _read_account(run, renewed, settings, deadline, feeds_first=feeds_first, may_renew=False)
 
 
 def _open(account: Account, settings: Settings) -> TelematicsProvider:
@@ -115,7 +123,7 @@ def _open(account: Account, settings: Settings) -> TelematicsProvider:
 
 def _stages(provider: TelematicsProvider, cursors: dict[str, Cursor], account: Account, run: Run) -> Iterator[Stage]:
     devices = cursors.get(DEVICES, Cursor(None, None))
-    every = timedelta(seconds=_LIST_DEVICES_EVERY_S.get(account.provider, _LIST_DEVICES_S))
+    every = timedelta(seconds=0 if account.provider in _LISTED_LIKE_A_FEED else _LIST_DEVICES_S)
     if devices.completed_at is None or devices.completed_at < run.now - every:
         yield Stage(DEVICES, devices.cursor)  # an unfinished one goes on: it is the last complete one that is stale
     for feed in provider.snapshots:

@@ -319,3 +319,19 @@ def test_a_setting_is_changed_removed_and_refused(
     assert value(admin, "SELECT settings FROM connections") == kept
     assert cli("connections", "set", connection_id, "api=").status == 0
     assert value(admin, "SELECT settings FROM connections") == {"create_vehicles": True, "poll_every_s": 3600}
+
+
+@pytest.mark.parametrize(
+    "setting", ["bucket_size=abc", "bucket_size=0", "bucket_per_min=NaN", 'bucket_per_min="2"', "requests_per_s=true"]
+)
+def test_a_pace_that_cannot_be_is_refused_by_name(
+    setting: str, cli: Cli, admin: psycopg.Connection, tenant_id: UUID, simulator: SmartcarThread
+) -> None:
+    connection_id = add(cli, simulator.url, simulator.simulator.credentials()).out.strip()
+
+    answer = cli("connections", "set", connection_id, setting)
+
+    assert answer.status == 1
+    assert f"settings: {setting.partition('=')[0]}: expected a" in answer.line
+    assert value(admin, "SELECT settings FROM connections") == {}
+    assert cli("connections", "set", connection_id, "bucket_per_min=0.5").status == 0

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from db.queries.telematics import Account
-from integrations.errors import RateLimited
+from integrations.errors import PermanentError, RateLimited
 from integrations.simulator.smartcar import SmartcarThread
 from integrations.simulator.smartcar_fleet import SmartcarAccount
 from integrations.smartcar.schedule import Schedule
@@ -204,6 +204,38 @@ class TestBucket:
         assert timedelta(seconds=20) < row["run_at"] - row["now"] <= timedelta(seconds=30)
         assert simulator.simulator.stats()["requests"] == 5
 
+    def test_is_shared_by_papers_and_values_in_turns(self, platform: Platform, redis_url: str) -> None:
+        with SmartcarThread(SmartcarAccount(vehicles=30)) as simulator:
+            owner = Owner(platform, simulator, bucket_size=4, bucket_per_min=0.1)
+            asked, states = [], []
+            for _ in range(4):
+                fill_again(redis_url)
+                row = owner.sync()
+                states.append((row["state"], row["error"]["type"]))
+                end_runs(owner)
+                asked.append((requests(owner, "-vin"), requests(owner, "/signals")))
+
+        assert states == [("pending", "RateLimited")] * 4
+        assert asked == [(3, 0), (3, 3), (7, 3), (7, 7)], "a page of the list each, three VINs, three polls, four, four"
+
+    def test_has_room_for_values_beside_a_few_papers_and_those_follow_at_the_next_syncs(
+        self, platform: Platform
+    ) -> None:
+        with SmartcarThread(SmartcarAccount(vehicles=45)) as simulator:
+            owner = Owner(platform, simulator, poll_every_s=1800)
+            rows = [owner.sync() for _ in range(4)]
+
+            assert [row["state"] for row in rows] == ["succeeded"] * 4
+            assert [row["counts"]["vehicles_created"] for row in rows] == [20, 20, 5, 0]
+            assert (requests(owner, "-vin"), requests(owner, "/signals")) == (45, 45)
+
+    @pytest.mark.parametrize(("setting", "given"), [("bucket_size", "abc"), ("bucket_per_min", [1])])
+    def test_that_cannot_be_is_said_by_its_name(self, setting: str, given: object, owner: Owner) -> None:
+        from jobs.telematics import pace
+
+        with pytest.raises(PermanentError, match=f"settings: {setting}: expected a number"):
+            pace.wait_for_turn(account_of(owner, **{setting: given}), "client")
+
     def test_is_shared_by_the_connections_of_one_application_and_by_no_other(
         self, platform: Platform, owner: Owner
     ) -> None:
@@ -241,6 +273,23 @@ class TestBucket:
 
         with pytest.raises(RateLimited):
             pace.wait_for_turn(account, "client")
+
+
+def requests(owner: Owner, ending: str) -> int:
+    """Return how often the provider was asked at addresses that end so."""
+    return sum(times for path, times in owner.simulator.simulator.by_path.items() if path.endswith(ending))
+
+
+def fill_again(redis_url: str) -> None:
+    """Fill every bucket, as time would."""
+    with redis.Redis.from_url(redis_url) as client:
+        for name in client.scan_iter("fleet:bucket:*"):
+            client.delete(name)
+
+
+def end_runs(owner: Owner) -> None:
+    """Let no run wait any more, so that the next sync begins at once."""
+    owner.platform.admin.execute("UPDATE job_runs SET state = 'cancelled', finished_at = now() WHERE state = 'pending'")
 
 
 def account_of(owner: Owner, **settings: Any) -> Account:
