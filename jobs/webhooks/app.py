@@ -5,10 +5,13 @@ comes too slowly. What is refused is told by a status alone.
 """
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -17,6 +20,8 @@ from starlette.routing import Route
 
 from db.queries.webhooks import LARGEST_PAYLOAD
 from jobs.webhooks.receive import Answer, Receiver
+
+_log = structlog.get_logger()
 
 THREADS = 8
 """Deliveries that are verified and kept at once; each has a session of the database while it is kept."""
@@ -99,15 +104,16 @@ class Face:
         return Response(status_code=status, headers={"connection": "close"} if status == 408 else None)
 
 
-def make_app(receiver: Receiver, bounds: Bounds) -> Starlette:
-    """Return the application: two addresses, and an empty body with every status that is no 200."""
+def make_app(receiver: Receiver, bounds: Bounds, more: Sequence[Route] = ()) -> Starlette:
+    """Return the application: two addresses, and an empty body with every status that is no 200; and `more`."""
     face = Face(receiver, bounds)
     app = Starlette(
         routes=[
             Route("/webhooks/{tenant_id:uuid}/{connection_id:uuid}", face.receive, methods=["POST"]),
             Route("/health", face.health, methods=["GET"]),
+            *more,
         ],
-        exception_handlers={HTTPException: _say_status},
+        exception_handlers={HTTPException: _say_status, SQLAlchemyError: _say_away},
     )
     app.router.redirect_slashes = False  # a redirect would be to whatever host the request names
     return app
@@ -116,6 +122,11 @@ def make_app(receiver: Receiver, bounds: Bounds) -> Starlette:
 def _response(answer: Answer) -> Response:
     headers = {} if answer.retry_after_s is None else {"retry-after": str(answer.retry_after_s)}
     return Response(answer.body, answer.status, headers, "application/json" if answer.body else None)
+
+
+async def _say_away(request: Request, error: Exception) -> Response:
+    _log.warning("database_away", error_type=type(error).__name__)
+    return Response(status_code=503, headers={"retry-after": "5"})
 
 
 async def _say_status(request: Request, error: Exception) -> Response:

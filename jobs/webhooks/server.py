@@ -4,13 +4,17 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Sequence
 
 import structlog
 import uvicorn
+from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from db.encryption import Keyring
 from db.engine import Database
+from jobs.notifications.unsubscribe import Unsubscriber
+from jobs.notifications.web import routes
 from jobs.settings import ReceiverSettings
 from jobs.webhooks.app import THREADS, Bounds, make_app
 from jobs.webhooks.receive import Receiver
@@ -31,24 +35,25 @@ def serve(host: str, port: int, settings: ReceiverSettings) -> None:
     # The pool over all tenants opens no connection: it has no other URL than the worker's, and nobody asks it.
     database = Database(url, url, pool_size=THREADS, name="fleet-webhooks")
     receiver = Receiver(database, keyring, settings.webhook_per_s)
+    unsubscriber = Unsubscriber([key.get_secret_value().strip().encode() for key in settings.encryption_keys], "")
     listener = listen(host, port)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is no HTTP
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn takes them, and raises them again when it has ended
     _log.info("webhooks_started", address=host, port=listener.getsockname()[1])
     try:
-        make_server(receiver, Bounds()).run(sockets=[listener])
+        make_server(receiver, Bounds(), routes(database, unsubscriber)).run(sockets=[listener])
     finally:
         receiver.refusals.say()
         database.close()
         _log.info("webhooks_stopped")
 
 
-def make_server(receiver: Receiver, bounds: Bounds) -> uvicorn.Server:
+def make_server(receiver: Receiver, bounds: Bounds, more: Sequence[Route] = ()) -> uvicorn.Server:
     """Return the server. It believes no header about where a request comes from."""
     return uvicorn.Server(
         uvicorn.Config(
-            make_app(receiver, bounds),
+            make_app(receiver, bounds, more),
             loop="asyncio",
             http=_protocol(bounds.head_s),
             ws="none",

@@ -17,7 +17,8 @@ import requests
 
 from jobs.embedded import programs
 from jobs.embedded.process import bound_argv, free_port, spawn
-from tests.factories import ENCRYPTION_KEY
+from jobs.notifications.unsubscribe import Unsubscriber
+from tests.factories import ENCRYPTION_KEY, make_tenant
 from tests.inprocess import Platform, platform_of
 from tests.ledger.processes import wait_until
 from tests.servers import PrivateServers
@@ -229,3 +230,20 @@ def test_the_embedded_stack_tells_it_no_more(tmp_path: Path) -> None:
     told = programs.webhooks(everything, 8600)
     assert told.environment == {"FLEET_DATABASE_URL": "worker", "FLEET_ENCRYPTION_KEYS": "keys", "PATH": "path"}
     assert list(told.argv)[-5:] == ["webhooks", "--host", "127.0.0.1", "--port", "8600"]
+
+
+def test_the_links_of_mails_lead_here_and_one_click_unsubscribes(platform: Platform, receiver: Receiving) -> None:
+    tenant_id = make_tenant(platform.admin)
+    link = Unsubscriber([ENCRYPTION_KEY.encode()], receiver.url).url(tenant_id, "Sam@acme.example", "geofence")
+
+    with requests.Session() as session:
+        session.trust_env = False
+        looked = session.get(link, timeout=20)
+        before = platform.value("SELECT count(*) FROM suppressed_addresses")
+        clicked = session.post(link, data={"List-Unsubscribe": "One-Click"}, timeout=20)
+        forged = session.post(link[:-2] + "AA", timeout=20)
+
+    assert (looked.status_code, before, clicked.status_code, forged.status_code) == (200, 0, 200, 404)
+    assert platform.admin.execute("SELECT tenant_id, category, reason FROM suppressed_addresses").fetchall() == [
+        (tenant_id, "geofence", "unsubscribed")
+    ]
