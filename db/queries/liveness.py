@@ -68,10 +68,19 @@ _WATCHED = f"""
                    ('low_battery', 'battery', f.battery_percent, f.battery_at, f.low_battery_percent)
         ) AS l (kind, what, percent, measured_at, threshold)
     ),
-    open_alerts AS MATERIALIZED (
-        SELECT id, kind, vehicle_id, connection_id, subject, opened_at, updated_at, details ->> 'state' AS state
+    -- Of a level or a connection also what somebody resolved by hand, until it is over: meanwhile none opens again.
+    told AS MATERIALIZED (
+        SELECT id, kind, subject FROM alerts WHERE resolved_at IS NULL AND kind = 'offline'
+        UNION ALL
+        SELECT id, kind, subject FROM alerts
+        WHERE over_at IS NULL AND kind IN ('low_fuel', 'low_battery', 'connection_silent')
+    ),
+    told_outages AS MATERIALIZED (
+        SELECT DISTINCT ON (connection_id) id, connection_id, opened_at, updated_at, details ->> 'state' AS state
         FROM alerts
-        WHERE resolved_at IS NULL AND kind IN ('offline', 'low_fuel', 'low_battery', 'connection_silent')
+        WHERE over_at IS NULL AND kind IN ('low_fuel', 'low_battery', 'connection_silent')
+          AND kind = 'connection_silent'
+        ORDER BY connection_id, resolved_at DESC NULLS FIRST
     )
 """
 
@@ -86,7 +95,7 @@ def _most(count: str) -> str:
 _OUTAGES = f"""
     newest AS (
         SELECT f.connection_id, coalesce(min(o.opened_at), max(f.silent_at)) AS silent_at
-        FROM fleet f LEFT JOIN open_alerts o ON o.kind = 'connection_silent' AND o.connection_id = f.connection_id
+        FROM fleet f LEFT JOIN told_outages o ON o.connection_id = f.connection_id
         WHERE f.status = 'active' GROUP BY f.connection_id
     ),
     counted AS (
@@ -105,7 +114,7 @@ _OUTAGES = f"""
                {_most("quiet")} AS is_quiet
         FROM accounts a
         LEFT JOIN counted n ON n.connection_id = a.id
-        LEFT JOIN open_alerts o ON o.kind = 'connection_silent' AND o.connection_id = a.id
+        LEFT JOIN told_outages o ON o.connection_id = a.id
         WHERE a.status = 'active'
     ),
     outages AS MATERIALIZED (
@@ -131,82 +140,82 @@ _OUTAGES = f"""
     )
 """
 
-# A vehicle of a connection of which most are quiet waits half as long again: if it is an outage, it shows until then.
-_OPENED = f"""
-    due AS MATERIALIZED (
+# Rows that somebody else is changing are left to the next minute: nobody waits for them, so nobody deadlocks.
+_HELD = "SELECT a.id, a.resolved_at IS NULL AS is_open FROM alerts a WHERE a.id = {} FOR NO KEY UPDATE SKIP LOCKED"
+
+# What lasts, of which what is due is told. A vehicle of a connection of which most are quiet waits half as long again:
+# if it is an outage, it shows until then.
+_LASTING = f"""
+    lasting AS MATERIALIZED (
         SELECT 'offline' AS kind, 'medium' AS severity, f.id AS vehicle_id, CAST(NULL AS uuid) AS connection_id,
                'vehicle:' || f.id AS subject,
                format('%s has not reported since %s', f.name,
                       to_char(f.reported_at AT TIME ZONE 'UTC', {_MINUTE})) AS message,
                jsonb_build_object('last_reported_at', f.reported_at,
                                   'threshold_s', CAST(extract(epoch FROM f.silent_after) AS integer)) AS details,
-               f.silent_at AS opened_at
+               f.silent_at AS opened_at,
+               f.connection_id IS NULL OR coalesce(NOT c.is_held AND (
+                   NOT c.is_quiet OR f.silent_at + f.silent_after / 2 <= :now), false) AS is_due
         FROM fleet f LEFT JOIN outages c ON c.id = f.connection_id
-        WHERE f.silent_at <= :now AND (f.connection_id IS NULL OR (
-            NOT c.is_held AND (NOT c.is_quiet OR f.silent_at + f.silent_after / 2 <= :now)))
+        WHERE f.silent_at <= :now
         UNION ALL
         SELECT l.kind, 'medium', l.id, NULL, 'vehicle:' || l.id,
                format('%s: %s at %s %%, below %s %%', l.name, l.what, l.percent, l.threshold),
                jsonb_build_object('percent', l.percent, 'threshold_percent', l.threshold, 'measured_at', l.measured_at),
-               l.measured_at
+               l.measured_at,
+               l.percent < l.threshold AND l.measured_at > {_FRESH} AND l.status IS DISTINCT FROM 'paused'
         FROM levels l
-        WHERE l.percent < l.threshold AND l.measured_at > {_FRESH} AND l.status IS DISTINCT FROM 'paused'
+        WHERE l.percent < l.threshold + {HYSTERESIS_PERCENT} OR (l.threshold IS NOT NULL AND l.measured_at <= {_FRESH})
         UNION ALL
-        SELECT 'connection_silent', c.severity, NULL, c.id, 'connection:' || c.id, c.message, c.details, c.silent_at
-        FROM outages c WHERE c.is_silent
-    ),
-    unsaid AS MATERIALIZED (
-        SELECT d.* FROM due d LEFT JOIN open_alerts o ON o.kind = d.kind AND o.subject = d.subject WHERE o.id IS NULL
+        SELECT 'connection_silent', c.severity, NULL, c.id, 'connection:' || c.id, c.message, c.details, c.silent_at,
+               c.is_silent
+        FROM outages c WHERE c.is_held
+    )
+"""
+
+# A full join is a hash or a merge, never row by row: when thousands of alerts have just opened, the planner believes in
+# none of them yet. For the same reason rows to change are looked up by their key, one at a time.
+_CHANGED = f"""
+    compared AS MATERIALIZED (
+        SELECT l.*, l.subject IS NULL AS is_over, o.id AS alert_id
+        FROM lasting l FULL JOIN told o ON o.kind = l.kind AND o.subject = l.subject
     ),
     opened AS (
         INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, connection_id, subject, message, details, opened_at)
         SELECT app_tenant_id(), u.kind, u.severity, u.vehicle_id, u.connection_id, u.subject, u.message, u.details,
                u.opened_at
-        FROM unsaid u
-        WHERE NOT EXISTS (SELECT FROM alerts k WHERE k.tenant_id = (SELECT app_tenant_id())
+        FROM compared u
+        WHERE u.is_due AND u.alert_id IS NULL
+          AND NOT EXISTS (SELECT FROM alerts k WHERE k.tenant_id = (SELECT app_tenant_id())
                           AND k.opened_at = u.opened_at AND k.kind = u.kind AND k.subject = u.subject)
         ORDER BY u.kind, u.subject
         ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
         RETURNING kind
-    )
-"""
-
-# Rows that somebody else is changing are left to the next minute: nobody waits for them, so nobody deadlocks.
-_CHANGED = f"""
-    changes AS (
-        SELECT o.id, true AS is_over, CAST(NULL AS text) AS severity, CAST(NULL AS text) AS message,
-               jsonb_build_object() AS details
-        FROM open_alerts o
-        LEFT JOIN fleet f ON f.id = o.vehicle_id
-        LEFT JOIN levels l ON l.id = o.vehicle_id AND l.kind = o.kind
-        WHERE o.kind <> 'connection_silent' AND CASE
-            WHEN f.id IS NULL THEN true
-            WHEN o.kind = 'offline' THEN f.silent_at IS NULL OR f.silent_at > :now
-            ELSE l.threshold IS NULL OR (l.percent >= l.threshold + {HYSTERESIS_PERCENT}
-                                         AND l.measured_at > {_FRESH}) END
-        UNION ALL
-        SELECT o.id, coalesce(c.is_over, true), c.severity, c.message, coalesce(c.details, '{{}}')
-        FROM open_alerts o LEFT JOIN outages c ON c.id = o.connection_id
-        WHERE o.kind = 'connection_silent' AND (c.id IS NULL OR c.is_over OR c.state IS DISTINCT FROM o.state)
     ),
-    held AS (
-        SELECT a.id FROM alerts a WHERE a.id IN (SELECT id FROM changes) AND a.resolved_at IS NULL
-        ORDER BY a.id FOR UPDATE SKIP LOCKED
+    ended AS MATERIALIZED (
+        SELECT h.* FROM compared c CROSS JOIN LATERAL ({_HELD.format("c.alert_id")}) h WHERE c.is_over
     ),
-    changed AS (
+    resolved AS (
+        UPDATE alerts a SET resolved_at = coalesce(a.resolved_at, :now), over_at = :now
+        FROM ended e WHERE a.id = e.id RETURNING e.is_open
+    ),
+    altered AS MATERIALIZED (
+        SELECT h.id, c.severity, c.message, c.details
+        FROM told_outages o JOIN outages c ON c.id = o.connection_id
+        CROSS JOIN LATERAL ({_HELD.format("o.id")}) h
+        WHERE c.is_held AND c.state IS DISTINCT FROM o.state
+    ),
+    updated AS (
         UPDATE alerts a
-        SET resolved_at = CASE WHEN c.is_over THEN CAST(:now AS timestamptz) END,
-            severity = coalesce(c.severity, a.severity), message = coalesce(c.message, a.message),
-            details = a.details || jsonb_strip_nulls(c.details)
-        FROM changes c JOIN held h ON h.id = c.id WHERE a.id = c.id
-        RETURNING a.resolved_at
+        SET severity = c.severity, message = c.message, details = a.details || jsonb_strip_nulls(c.details)
+        FROM altered c WHERE a.id = c.id
     )
 """
 _CHECK = text(
     f"""
-    WITH {_WATCHED}, {_OUTAGES}, {_OPENED}, {_CHANGED}
+    WITH {_WATCHED}, {_OUTAGES}, {_LASTING}, {_CHANGED}
     SELECT kind, count(*) FROM opened GROUP BY kind
-    UNION ALL SELECT 'resolved', count(*) FROM changed WHERE resolved_at IS NOT NULL
+    UNION ALL SELECT 'resolved', count(*) FROM resolved WHERE is_open
     """
 ).bindparams(bindparam("defaults", type_=JSONB), bindparam("poll_every_s", type_=JSONB))
 

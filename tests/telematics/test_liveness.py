@@ -422,6 +422,60 @@ def test_an_alert_that_was_resolved_by_hand_stays_so_while_the_silence_lasts(fle
     assert fleet.check(NOW + HOUR)["offline"] == 1
 
 
+@pytest.mark.parametrize("level", ["fuel", "battery"])
+def test_a_level_that_was_resolved_by_hand_opens_again_only_after_it_was_high(fleet: Fleet, level: str) -> None:
+    vehicle = fleet.vehicle(MINUTE)
+    fleet.read_level(vehicle, level, 10)
+    fleet.check()
+    fleet.admin.execute("UPDATE alerts SET resolved_at = %s", [NOW])
+
+    for minute, percent in ((1, 10), (2, 5), (3, 22), (4, 5)):
+        fleet.read_level(vehicle, level, percent - 3 * (level == "fuel"), NOW + minute * MINUTE)
+        assert fleet.check(NOW + minute * MINUTE) == {"resolved": 0}, minute
+    assert fleet.kinds() == {}
+
+    fleet.read_level(vehicle, level, 60, NOW + 5 * MINUTE)
+    assert fleet.check(NOW + 5 * MINUTE) == {"resolved": 0}
+    assert [(alert["resolved_at"], alert["over_at"]) for alert in fleet.alerts(resolved=True)] == [
+        (NOW, NOW + 5 * MINUTE)
+    ]
+    fleet.read_level(vehicle, level, 5, NOW + 6 * MINUTE)
+    assert fleet.check(NOW + 6 * MINUTE) == {f"low_{level}": 1, "resolved": 0}
+
+
+def test_a_level_that_resolved_by_itself_opens_at_the_next_low_value(fleet: Fleet) -> None:
+    vehicle = fleet.vehicle(MINUTE)
+    for minute, percent, counted in ((0, 5, {"low_fuel": 1, "resolved": 0}), (1, 60, {"resolved": 1})) * 2:
+        minute += 2 * len(fleet.alerts(resolved=True))
+        fleet.read_level(vehicle, "fuel", percent, NOW + minute * MINUTE)
+        assert fleet.check(NOW + minute * MINUTE) == counted
+
+
+def test_thousands_of_alerts_end_in_a_moment_though_the_planner_knows_of_none(fleet: Fleet) -> None:
+    """Row by row, as joins of what is believed to be one row are done, these took 20 s."""
+    fleet.admin.execute("ALTER TABLE alerts SET (autovacuum_enabled = false)")
+    vehicles = []
+    for _ in range(10):
+        connection_id = fleet.connection()
+        vehicles += fleet.vehicles(200, HOUR, connection_id=connection_id)
+        fleet.vehicles(200, MINUTE, connection_id=connection_id)
+    fleet.admin.execute(
+        "UPDATE vehicle_positions SET fuel_percent = 5, fuel_at = time, battery_percent = 5, battery_at = time"
+    )
+    assert fleet.check() == {"offline": 2_000, "low_fuel": 4_000, "low_battery": 4_000, "resolved": 0}
+    began = time.perf_counter()
+    assert fleet.check(NOW + MINUTE) == {"resolved": 0}
+    fleet.report(vehicles, NOW + 2 * MINUTE)
+    fleet.admin.execute(
+        "UPDATE vehicle_positions SET fuel_percent = 90, fuel_at = %(at)s, battery_percent = 90, battery_at = %(at)s",
+        {"at": NOW + 2 * MINUTE},
+    )
+
+    assert fleet.check(NOW + 3 * MINUTE) == {"resolved": 10_000}
+
+    assert time.perf_counter() - began < 5
+
+
 def test_a_tenant_sees_and_changes_its_own_vehicles_only(fleet: Fleet) -> None:
     other = Fleet(fleet.platform, "other")
     other.set("vehicle", offline_after_s=60)
@@ -629,6 +683,35 @@ class TestConnections:
 
         assert fleet.check(NOW + MINUTE) == {"resolved": 1}
         assert fleet.kinds() == {}
+
+    def test_an_outage_that_was_resolved_by_hand_opens_again_only_after_it_was_over(self, fleet: Fleet) -> None:
+        connection_id = fleet.connection()
+        vehicles = fleet.vehicles(9, HOUR, connection_id=connection_id)
+        vehicles += fleet.vehicles(2, 29 * MINUTE, connection_id=connection_id)
+        fleet.check()
+        fleet.admin.execute("UPDATE alerts SET resolved_at = %s", [NOW])
+
+        for minute in (0, 1, 2, 30, 600):
+            assert fleet.check(NOW + minute * MINUTE) == {"resolved": 0}, "the others pass their thresholds, one by one"
+        fleet.report(vehicles, NOW + 601 * MINUTE)
+        assert fleet.check(NOW + 601 * MINUTE) == {"resolved": 0}
+        assert [alert["over_at"] for alert in fleet.alerts(resolved=True)] == [NOW + 601 * MINUTE]
+
+        assert fleet.check(NOW + 640 * MINUTE) == {"connection_silent": 1, "resolved": 0}
+
+    def test_of_an_outage_that_was_resolved_by_hand_those_still_silent_get_their_own_alerts_when_it_is_over(
+        self, fleet: Fleet
+    ) -> None:
+        vehicles = fleet.vehicles(10, HOUR, connection_id=fleet.connection())
+        fleet.check()
+        fleet.admin.execute("UPDATE alerts SET resolved_at = %s", [NOW])
+        fleet.report(vehicles[:8], NOW + MINUTE)
+
+        assert fleet.check(NOW + MINUTE) == {"resolved": 0}
+        fleet.admin.execute("ALTER TABLE alerts DISABLE TRIGGER touch_updated_at")
+        fleet.admin.execute("UPDATE alerts SET updated_at = %s", [NOW + MINUTE])
+
+        assert fleet.check(NOW + 15 * MINUTE) == {"offline": 2, "resolved": 0}
 
     def test_an_outage_that_comes_back_while_it_recovers_is_the_same_alert(self, fleet: Fleet) -> None:
         vehicles = fleet.vehicles(10, HOUR, connection_id=fleet.connection())
