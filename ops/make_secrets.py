@@ -34,6 +34,7 @@ def contents() -> dict[str, str]:
         "fleet_redis_url": f"redis://:{password['valkey']}@valkey:6379/0\n",
         "valkey_auth": f"requirepass {password['valkey']}\n",
         "fleet_encryption_keys": base64.b64encode(secrets.token_bytes(32)).decode() + "\n",
+        "fleet_smtp_url": "\n",  # to be filled in; mail waits until it is
         "flower_basic_auth": f"fleet:{password['flower']}\n",
     }
 
