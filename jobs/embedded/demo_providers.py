@@ -59,8 +59,8 @@ class DemoAccount:
 
 
 ACCOUNTS = (
-    DemoAccount("northern-haulage", "samsara", 1400, 1),
-    DemoAccount("northern-haulage", "smartcar", 40, 3),
+    DemoAccount("northern-haulage", "samsara", 1420, 1),
+    DemoAccount("northern-haulage", "smartcar", 20, 3),
     DemoAccount("bay-couriers", "samsara", 360, 2),
     DemoAccount("bay-couriers", "traccar", 200, 4),
 )
