@@ -1,9 +1,9 @@
 """Every statement about fences: what they are, which vehicles are inside, and what that led to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -39,22 +39,37 @@ def read_version(connection: Connection) -> UUID | None:
     return version
 
 
+class ListedFence(NamedTuple):
+    """What it takes to read a fence: how many bytes its boundary is stored in, compressed or not."""
+
+    id: UUID
+    stored_bytes: int
+    problem: str | None
+
+
+_LIST = text(
+    """
+    SELECT id, coalesce(pg_column_size(boundary), 0), problem
+    FROM geofences WHERE tenant_id = app_tenant_id() AND is_active AND deleted_at IS NULL ORDER BY created_at, id
+    """
+)
 _LOAD = text(
     """
-    SELECT v.version, g.id, g.name, g.kind, CAST(g.boundary AS text), g.center_latitude, g.center_longitude, g.radius_m,
-           g.alert_on_entry, g.alert_on_exit, g.alert_recipients, g.confirm_fixes, g.exit_distance_m, g.dwell_s,
-           g.problem
-    FROM geofence_versions v
-    LEFT JOIN geofences g ON g.tenant_id = v.tenant_id AND g.is_active AND g.deleted_at IS NULL
-    WHERE v.tenant_id = app_tenant_id() ORDER BY g.id
+    SELECT id, name, kind, CAST(boundary AS text), center_latitude, center_longitude, radius_m, alert_on_entry,
+           alert_on_exit, alert_recipients, confirm_fixes, exit_distance_m, dwell_s, problem
+    FROM geofences WHERE id = ANY(CAST(:fences AS uuid[])) AND is_active AND deleted_at IS NULL ORDER BY created_at, id
     """
 )
 
 
-def load_fences(connection: Connection) -> tuple[UUID | None, list[Fence]]:
-    """Return the tenant's active fences and the version that they are of, both of one moment."""
-    rows = connection.execute(_LOAD).all()
-    return (rows[0][0] if rows else None), [_fence(row[1:]) for row in rows if row[1] is not None]
+def list_fences(connection: Connection) -> list[ListedFence]:
+    """Return the tenant's active fences, the oldest first."""
+    return [ListedFence(*row) for row in connection.execute(_LIST)]
+
+
+def load_fences(connection: Connection, fences: Iterable[UUID]) -> Iterator[Fence]:
+    """Return those of the fences that are still active, the oldest first; decoded as they are taken."""
+    return map(_fence, connection.execute(_LOAD, {"fences": _array(fences)}).all())
 
 
 def _fence(row: Sequence[Any]) -> Fence:
@@ -78,7 +93,7 @@ _NOTE_PROBLEMS = text(
 )
 
 
-def note_problems(connection: Connection, version: UUID, problems: dict[UUID, str | None]) -> None:
+def note_problems(connection: Connection, version: UUID | None, problems: dict[UUID, str | None]) -> None:
     """Write why fences are not evaluated, or that they are again; changes no version."""
     listed = [{"id": str(fence_id), "problem": problem} for fence_id, problem in problems.items()]
     connection.execute(_NOTE_PROBLEMS, {"problems": _json(listed), "version": version})

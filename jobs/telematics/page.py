@@ -13,7 +13,9 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection
 
+from db.engine import Database
 from db.queries import telematics
+from db.queries.geofences import read_version
 from db.queries.liveness import resolve_reported
 from db.queries.safety_events import keep_events
 from db.queries.telematics import Account
@@ -26,7 +28,7 @@ from integrations.telematics import DevicePage, EvReading, FaultReport, Page, Re
 from jobs.outcomes import Counts
 from jobs.telematics import adopt, faults
 from jobs.telematics.adopt import UNMATCHED
-from jobs.telematics.geofences.pages import Located, cross, locate
+from jobs.telematics.geofences.pages import Located, cross, locate, locate_beforehand
 
 _TELEMETRY = next(series for series in SERIES if series.table == "telemetry")
 _LONGEST_PAYLOAD = 4096
@@ -66,6 +68,7 @@ class Prepared:
     unmatched: list[Reading] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     newest: datetime | None = None
+    fences_version: UUID | None = None
     located: Located | None = None
 
 
@@ -86,12 +89,26 @@ def prepare(connection: Connection, account: Account, pages: Sequence[Page], now
     prepared.positions = [_pack_latest(vehicle_id, latest) for vehicle_id, latest in prepared.latest.items()]
     fixes = [each.fix.time for each in prepared.latest.values() if each.fix is not None]
     prepared.newest = max(fixes, default=None)
-    prepared.located = locate(connection, account.tenant_id, prepared.points)
+    prepared.fences_version = read_version(connection) if prepared.points else None
+    return prepared
+
+
+def locate_fixes(database: Database, account: Account, prepared: Prepared) -> Prepared:
+    """Find which fixes are inside of which fences, while no transaction is open: large fences take their time."""
+    if prepared.fences_version is not None:
+        version, prepared.fences_version = prepared.fences_version, None
+        prepared.located = locate_beforehand(database, account.tenant_id, version, prepared.points)
     return prepared
 
 
 def write_readings(connection: Connection, account: Account, stage: str, page: Prepared, now: datetime) -> Counts:
-    """Write what was prepared; the caller moves the cursor in the same transaction."""
+    """Write what was prepared; the caller moves the cursor in the same transaction.
+
+    Raises:
+        FencesNotRead: fixes were not located beforehand, and the tenant's fences are not in memory.
+    """
+    if page.fences_version is not None:
+        page.located = locate(connection, account.tenant_id, page.points)
     stage_rows(connection)
     stored, enriched = store_points(connection, page.points) if page.points else (0, 0)
     crossed = cross(connection, account.tenant_id, page.located, now) if page.located else {}

@@ -24,7 +24,7 @@ from jobs.outcomes import Counts, NextSlice, Snooze
 from jobs.run import Run
 from jobs.settings import Settings, get_settings
 from jobs.telematics import live, pace, tokens
-from jobs.telematics.page import Prepared, prepare, write_devices, write_readings
+from jobs.telematics.page import Prepared, locate_fixes, prepare, write_devices, write_readings
 
 _log = structlog.get_logger()
 
@@ -187,7 +187,8 @@ def _fetch(
         return provider.list_devices(cursor)
     pages = _read_pages(account, provider, stage, cursor)
     with run.database.tenant_transaction(account.tenant_id) as connection:
-        return prepare(connection, account, pages, run.now)
+        prepared = prepare(connection, account, pages, run.now)
+    return locate_fixes(run.database, account, prepared)
 
 
 def _read_pages(account: Account, provider: TelematicsProvider, stage: Stage, cursor: str | None) -> list[Page]:

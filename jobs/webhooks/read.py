@@ -16,6 +16,7 @@ from jobs.job import JOBS
 from jobs.outcomes import Counts, Snooze
 from jobs.run import Run
 from jobs.telematics import live
+from jobs.telematics.geofences.cache import FencesNotRead, refresh
 from jobs.telematics.page import prepare, write_readings
 
 STAGE = "webhook"
@@ -32,6 +33,15 @@ def read_delivery(run: Run, connection_id: UUID, event_id: str) -> Counts:
     Raises:
         Snooze: the connection is paused. PermanentError: its provider has no webhooks.
     """
+    try:
+        return _read(run, connection_id, event_id)
+    except FencesNotRead:
+        assert run.tenant_id is not None
+        refresh(run.database, run.tenant_id)
+        return _read(run, connection_id, event_id)
+
+
+def _read(run: Run, connection_id: UUID, event_id: str) -> Counts:
     with run.transaction() as connection:
         account = telematics.find_account(connection, connection_id)
         if account is None:

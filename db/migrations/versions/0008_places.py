@@ -11,7 +11,7 @@ _CRUD = "SELECT, INSERT, UPDATE, DELETE"
 # What tenants draw; the box is computed, and what is wrong with a shape is for the workers to say.
 _DRAWN = (
     "tenant_id, name, kind, boundary, center_latitude, center_longitude, radius_m, alert_on_entry, alert_on_exit,"
-    " alert_recipients, confirm_fixes, exit_distance_m, dwell_s, is_active, created_at, updated_at, deleted_at"
+    " alert_recipients, confirm_fixes, exit_distance_m, dwell_s, is_active, updated_at, deleted_at"
 )
 
 # What a statement can tell cheaply. That a ring does not cross itself is for the workers: see geofences.problem. Of a
@@ -301,7 +301,7 @@ def upgrade() -> None:
     grant(
         "geofences",
         worker="SELECT, INSERT, UPDATE",
-        app=f"SELECT, INSERT (id, {_DRAWN}), UPDATE ({_DRAWN}), DELETE",
+        app=f"SELECT, INSERT (id, created_at, {_DRAWN}), UPDATE ({_DRAWN}), DELETE",
     )
     grant("geofence_versions", worker="SELECT, INSERT, UPDATE", app="SELECT")
     grant("geofence_presence", worker=_CRUD, app="SELECT")

@@ -1,7 +1,7 @@
 """The fences of a tenant, ready to be asked which of them cover a page's fixes; all of both at once."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID
@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from shapely import Polygon, STRtree
 
 from db.queries.geofences import Fence
+from jobs.telematics.geofences.distance import great_circle_m, is_within
 from jobs.telematics.geofences.fixes import Fixes, Floats, Ints
-from jobs.telematics.geofences.shapes import EARTH_RADIUS_M, Circle, ShapeError, boxes_around, read_boundary
+from jobs.telematics.geofences.shapes import Circle, ShapeError, boxes_around, count_positions, read_boundary
 
 NEAR, INSIDE = 1, 2
 """Where a fix is: covered, edge included; or outside, but no further away than the fence's `exit_distance_m`."""
 
 _ROUNDING_M = 1e-6  # on the circle is inside
 _PAIRS_AT_ONCE = 4_000_000
-_EDGES_AT_ONCE = 500_000
+MOST_POSITIONS = 1_000_000
+"""How many corners the fences of a tenant may have in all; the newest beyond are not evaluated."""
 
 
 class Runs(NamedTuple):
@@ -42,13 +44,16 @@ _NONE = np.empty(0, dtype=np.int64)
 class FenceIndex:
     """The fences of one version, those with a problem left out. Immutable, shared by a process's threads."""
 
-    def __init__(self, version: UUID | None, fences: Sequence[Fence]) -> None:
+    def __init__(self, version: UUID | None, fences: Iterable[Fence]) -> None:
         self.version = version
         self.problems: dict[UUID, str | None] = {}
         """Of each fence why it is not evaluated, None where it is; only what differs from what is stored."""
+        self.is_noted = False
+        """Whether that is stored."""
         self.fences: list[Fence] = []
         self.positions = 0
         """How many corners all fences have: what the index costs to keep."""
+        self._is_full = False
         self._lock = threading.Lock()  # a prepared geometry finishes itself at its first use
         self._parts: list[Polygon | None] = []
         self._circles: list[tuple[float, float, float]] = []
@@ -72,6 +77,9 @@ class FenceIndex:
         shapely.prepare(self._shapes)
 
     def _add(self, fence: Fence, boxes: list[Polygon]) -> None:
+        self._is_full = self._is_full or self.positions + count_positions(fence.boundary) > MOST_POSITIONS
+        if self._is_full:
+            raise ShapeError("boundary", f"older fences and this one have more than {MOST_POSITIONS:,} positions")
         if fence.kind == "circle":
             circle = Circle(fence.center_latitude or 0.0, fence.center_longitude or 0.0, fence.radius_m or 0.0)
             point = (circle.longitude, circle.latitude, circle.longitude, circle.latitude)
@@ -144,8 +152,8 @@ class FenceIndex:
         is_near = np.zeros(len(entry), dtype=bool)
         for number in np.unique(entry):
             rows = np.flatnonzero(entry == number)
-            away_m = distance_m(self._shapes[number], latitudes[rows], longitudes[rows])
-            is_near[rows] = away_m <= self._margins[self._entries[number]]
+            margin_m = float(self._margins[self._entries[number]])
+            is_near[rows] = is_within(self._shapes[number], latitudes[rows], longitudes[rows], margin_m)
         return is_near
 
 
@@ -165,38 +173,3 @@ def _runs(fixes: Fixes, point: Ints, fence: Ints, side: Ints) -> Runs:
     first = np.flatnonzero(begins)
     last = np.append(first, len(point))[1:] - 1
     return Runs(owner[first], fence[first], point[first], point[last] + 1, side[first])
-
-
-def great_circle_m(latitude: Floats, longitude: Floats, other_latitude: Floats, other_longitude: Floats) -> Floats:
-    """Return distances on the mean sphere, by the haversine."""
-    here, there = np.radians(latitude), np.radians(other_latitude)
-    turn = np.radians(longitude - other_longitude)
-    half = np.sin((here - there) / 2) ** 2 + np.cos(here) * np.cos(there) * np.sin(turn / 2) ** 2
-    distances: Floats = 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
-    return distances
-
-
-def distance_m(polygon: Polygon, latitudes: Floats, longitudes: Floats) -> Floats:
-    """Return how far positions are from a polygon's edges, each on a plane that touches the earth where it is.
-
-    Right to a part in a thousand within the 10 km that a fence may ask for, outside of the polar regions.
-    """
-    rings = [np.asarray(ring.coords) for ring in (polygon.exterior, *polygon.interiors)]
-    start = np.concatenate([ring[:-1] for ring in rings])
-    stop = np.concatenate([ring[1:] for ring in rings])
-    middle = (polygon.bounds[0] + polygon.bounds[2]) / 2
-    longitudes = longitudes + 360 * np.round((middle - longitudes) / 360)
-    found = np.empty(len(latitudes))
-    step = max(1, _EDGES_AT_ONCE // len(start))
-    for first in range(0, len(latitudes), step):
-        here = slice(first, first + step)
-        scale = np.radians(1.0) * EARTH_RADIUS_M
-        narrow = np.cos(np.radians(latitudes[here]))[:, None] * scale
-        ax = (start[:, 0] - longitudes[here, None]) * narrow
-        ay = (start[:, 1] - latitudes[here, None]) * scale
-        dx = (stop[:, 0] - start[:, 0]) * narrow
-        dy = np.broadcast_to((stop[:, 1] - start[:, 1]) * scale, dx.shape)
-        length = dx * dx + dy * dy
-        along = np.clip(np.divide(-(ax * dx + ay * dy), length, out=np.zeros_like(length), where=length > 0), 0, 1)
-        found[here] = np.sqrt(((ax + along * dx) ** 2 + (ay + along * dy) ** 2).min(axis=1))
-    return found

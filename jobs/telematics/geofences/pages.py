@@ -8,12 +8,13 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection
 
+from db.engine import Database
 from db.queries import geofences as queries
 from db.queries.geofences import Event, Fence, PresenceRow
 from db.timeseries.staging import micros
 from jobs.outcomes import Counts
 from jobs.telematics.geofences import alerts
-from jobs.telematics.geofences.cache import find_index, load_index
+from jobs.telematics.geofences.cache import FencesNotRead, find_index, find_known, refresh
 from jobs.telematics.geofences.fixes import Fixes, instant, of_points
 from jobs.telematics.geofences.index import INSIDE, FenceIndex, Runs
 from jobs.telematics.geofences.transitions import OUT, OUTSIDE, Crossing, Presence, Run, follow
@@ -29,8 +30,27 @@ class Located:
 
 
 def locate(connection: Connection, tenant_id: UUID, points: Sequence[bytes]) -> Located | None:
-    """Find which of a page's packed points are inside of which fences; None where the tenant has none to ask."""
-    index = find_index(connection, tenant_id)
+    """Find which of a few packed points are inside of which fences; None where the tenant has none to ask.
+
+    Raises:
+        FencesNotRead: `refresh` has to read them, outside of a transaction.
+    """
+    return _locate(find_index(connection, tenant_id), points)
+
+
+def locate_beforehand(database: Database, tenant_id: UUID, version: UUID, points: Sequence[bytes]) -> Located | None:
+    """Do so for a page, while no transaction is open: it may take long.
+
+    Args:
+        version: of the tenant's fences, a moment ago.
+    """
+    index = find_known(tenant_id, version)
+    if index is None or (index.problems and not index.is_noted):
+        index = refresh(database, tenant_id)
+    return _locate(index, points)
+
+
+def _locate(index: FenceIndex, points: Sequence[bytes]) -> Located | None:
     if not index.fences or not points:
         return None
     fixes = of_points(points)
@@ -41,14 +61,14 @@ def cross(connection: Connection, tenant_id: UUID, located: Located, now: dateti
     """Write what a page's fixes mean for the tenant's fences; its points are stored, its positions not yet.
 
     A vehicle's fixes up to its watermark were evaluated, or came late; `store_positions` moves it, or `advance`. Fences
-    that have changed since the page was located are asked again.
+    that have changed since the page was located are asked again; where that takes long the page is told by the fences
+    as they were, without those that have ended.
     """
     fixes, index, runs = located.fixes, located.index, located.runs
     ends = fixes.starts[1:]
     watermarks = queries.lock_watermarks(connection, fixes.vehicles)
     if watermarks[0].version != index.version:
-        index = load_index(connection, tenant_id)
-        runs = index.runs(fixes)
+        index, runs = _ask_again(connection, tenant_id, located)
     begins = _begins(fixes, {mark.vehicle_id: mark.fences_at for mark in watermarks})
     moved = [number for number in range(len(fixes.vehicles)) if begins[number] < ends[number]]
     if not moved:
@@ -56,6 +76,14 @@ def cross(connection: Connection, tenant_id: UUID, located: Located, now: dateti
     known = queries.read_presence(connection, [fixes.vehicles[number] for number in moved])
     outcome = _follow_all(index, fixes, runs, begins, known)
     return _write(connection, outcome, now)
+
+
+def _ask_again(connection: Connection, tenant_id: UUID, located: Located) -> tuple[FenceIndex, Runs]:
+    try:
+        index = find_index(connection, tenant_id)
+    except FencesNotRead:
+        return located.index, located.runs
+    return index, index.runs(located.fixes)
 
 
 def advance(connection: Connection, fixes: Fixes) -> None:

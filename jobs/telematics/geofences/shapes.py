@@ -70,6 +70,20 @@ def read_boundary(boundary: object) -> list[Polygon]:
     return [part for polygon in polygons for part in _cut(polygon)]
 
 
+def count_positions(boundary: object) -> int:
+    """Return how many positions a GeoJSON geometry has, 0 where it is none."""
+    if not isinstance(boundary, dict):
+        return 0
+    coordinates = boundary.get("coordinates")
+    many = coordinates if boundary.get("type") == "MultiPolygon" else [coordinates]
+    rings = (ring for rings in _elements(many) for ring in _elements(rings))
+    return sum(len(_elements(ring)) for ring in rings)
+
+
+def _elements(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
 def normalise(boundary: Any) -> Any:
     """Return a boundary as RFC 7946 wants it, without altitudes: as it is, or cut at the antimeridian.
 

@@ -4,7 +4,7 @@ Best effort. `fleet:{tenant_id}:geofences` lists the ids, so that a fence that i
 `fleet:{tenant_id}:geofences:version` says what is shown, and is written last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -27,15 +27,16 @@ def is_shown(tenant_id: UUID, version: UUID) -> bool:
     return watchers.attempt(look, lambda: True)
 
 
-def show(tenant_id: UUID, version: UUID, fences: Sequence[Fence]) -> int:
+def show(tenant_id: UUID, version: UUID, fences: Iterable[Fence]) -> int:
     """Write a tenant's fences and remove those that are gone. Returns how many are shown; 0 where Redis is down."""
 
     def write() -> int:
         client = watchers.client()
         shown = {member.decode() for member in client.smembers(_list(tenant_id))}  # type: ignore[union-attr]
+        now: list[str] = []
         for batch in _batches(tenant_id, fences):
             client.mset(batch)
-        now = [str(fence.id) for fence in fences]
+            now += [key.removeprefix("geofence:") for key in batch]
         for gone in _chunks(sorted(shown - set(now))):
             client.delete(*(f"geofence:{fence_id}" for fence_id in gone))
             client.srem(_list(tenant_id), *gone)
@@ -51,7 +52,7 @@ def _list(tenant_id: UUID) -> str:
     return f"fleet:{tenant_id}:geofences"
 
 
-def _batches(tenant_id: UUID, fences: Sequence[Fence]) -> Iterator[dict[str, bytes]]:
+def _batches(tenant_id: UUID, fences: Iterable[Fence]) -> Iterator[dict[str, bytes]]:
     batch: dict[str, bytes] = {}
     size = 0
     for fence in fences:

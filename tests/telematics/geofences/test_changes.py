@@ -30,7 +30,8 @@ def version(admin: psycopg.Connection, fleet: Fleet) -> UUID | None:
 
 
 def go(engine: Database, fleet: Fleet, *fixes: tuple[int, float, tuple[float, float]]) -> dict[str, int]:
-    """Commit a page: vehicle, minute, where."""
+    """Commit a page as a sync does: vehicle, minute, where."""
+    cache.refresh(engine, fleet.tenant_id)
     with engine.tenant_transaction(fleet.tenant_id) as connection:
         return report(connection, fleet, [(vehicle, at(minute), *place) for vehicle, minute, place in fixes])
 

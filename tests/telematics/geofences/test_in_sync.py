@@ -107,3 +107,18 @@ def test_a_sync_that_reads_everything_again_tells_nothing_again(fleet: Fleet) ->
 
     assert row["counts"].get("geofence_events", 0) == 0
     assert (found(fleet), fleet.platform.value("SELECT count(*) FROM alerts")) == (before, alerts)
+
+
+def test_a_sync_reads_large_fences_and_writes_their_problems_while_no_transaction_is_open(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_where_they_drive(fleet)
+    bowtie = polygon([[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]])
+    draw(fleet.platform.admin, Drawn(fleet.tenant_id, []), "Bowtie", **bowtie)
+    monkeypatch.setattr(cache, "_QUICK_BYTES", -1)
+    cache.forget()
+
+    row = fleet.sync()
+
+    assert (row["state"], row["counts"]["geofence_events"] > 0) == ("succeeded", True)
+    assert fleet.platform.value("SELECT problem IS NOT NULL FROM geofences WHERE name = 'Bowtie'") is True
