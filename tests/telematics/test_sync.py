@@ -267,7 +267,7 @@ def test_a_token_that_may_not_read_safety_events_still_brings_points_and_it_is_s
 
 
 def test_a_sync_brings_faults_safety_events_and_charging(platform: Platform) -> None:
-    with SimulatorThread(account(events_every_s=900.0)) as simulator:
+    with SimulatorThread(account(events_every_s=30.0)) as simulator:
         fleet = Fleet(platform, simulator)
         fleet.sync()
 
