@@ -15,6 +15,8 @@ from tests.telematics.geofences import oracle
 from tests.telematics.geofences.places import Fleet as Drawn
 from tests.telematics.geofences.places import circle, draw, polygon, square
 from tests.telematics.test_sync import Fleet
+from tests.webhooks.conftest import Hook, receiving
+from tests.webhooks.schemes import Smartcar
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -122,3 +124,24 @@ def test_a_sync_reads_large_fences_and_writes_their_problems_while_no_transactio
 
     assert (row["state"], row["counts"]["geofence_events"] > 0) == ("succeeded", True)
     assert fleet.platform.value("SELECT problem IS NOT NULL FROM geofences WHERE name = 'Bowtie'") is True
+
+
+def test_a_delivery_waits_for_large_fences_outside_of_its_transaction_and_is_read(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_QUICK_BYTES", -1)
+    cache.forget()
+    with receiving(platform.urls.worker_url) as url:
+        hook = Hook(platform.admin, url, Smartcar())
+        platform.admin.execute(
+            "INSERT INTO vehicles (tenant_id, connection_id, external_id, name) VALUES (%s, %s, %s, 'Car')",
+            [hook.tenant_id, hook.id, Smartcar.car],
+        )
+        draw(platform.admin, Drawn(hook.tenant_id, []), **polygon(square(0, 0, 2, 2)))
+        assert hook.post(hook.scheme.event()).status_code == 200
+
+        row = platform.work(hook.runs()[-1])
+
+    assert (row["state"], row["counts"]["stored"], row["attempt"]) == ("succeeded", 1, 1)
+    assert list(cache._indexes) == [hook.tenant_id]
+    cache.forget()
