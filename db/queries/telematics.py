@@ -249,6 +249,25 @@ def keep_rejected(connection: Connection, connection_id: UUID, feed: str, record
     return number
 
 
+_WAITING = text(
+    """
+    SELECT DISTINCT r.device_id, v.id
+    FROM rejected_records r
+    JOIN vehicles v ON v.connection_id = r.connection_id AND v.external_id = r.device_id AND v.deleted_at IS NULL
+    WHERE r.connection_id = :id AND r.reason IN ('unmatched_device', 'unmatched_record') AND r.device_id = ANY(:devices)
+    ORDER BY r.device_id LIMIT :most
+    """
+).bindparams(bindparam("devices", type_=ARRAY(TEXT)))
+
+
+def list_waiting(
+    connection: Connection, connection_id: UUID, devices: Sequence[str], most: int
+) -> list[tuple[str, UUID]]:
+    """Return devices that have got a vehicle while something of theirs was kept aside, with it; up to so many."""
+    rows = connection.execute(_WAITING, {"id": connection_id, "devices": list(devices), "most": most})
+    return [(row[0], row[1]) for row in rows]
+
+
 def take_rejected(connection: Connection, connection_id: UUID, reason: str, device_id: str) -> list[tuple[str, str]]:
     """Take what was kept aside of a device for a reason, and keep it no longer. Returns field and payload of each."""
     rows = connection.execute(

@@ -21,7 +21,7 @@ from db.queries.safety_events import keep_events
 from db.queries.telematics import Account
 from db.timeseries.ev import store_ev
 from db.timeseries.partitions import SERIES
-from db.timeseries.points import pack_point, store_points
+from db.timeseries.points import adopt_points, pack_point, store_points
 from db.timeseries.positions import pack_position, store_positions
 from db.timeseries.staging import stage as stage_rows
 from integrations.telematics import DevicePage, EvReading, FaultReport, Page, Reading, Rejected, SafetyEvent
@@ -36,6 +36,8 @@ _LONGEST_REPORT = 16_384
 """Some hundred fault codes, in bytes; the table takes no more."""
 KEPT_FOR = timedelta(days=_TELEMETRY.past_days)
 """How late a point may be stored; an older one is kept aside."""
+ADOPTED_A_PAGE = 20
+"""Of how many devices what was kept aside is stored with a page of the list; the next list goes on."""
 KEPT_PER_DEVICE = 20_000
 """How many readings of a device without a vehicle are kept for the day it gets one; the rest are counted only."""
 
@@ -147,11 +149,20 @@ def _write_others(connection: Connection, account: Account, page: Prepared, now:
     return counts
 
 
-def write_devices(connection: Connection, account: Account, stage: str, page: DevicePage) -> Counts:
-    """Write a page of the provider's vehicles; the caller moves the cursor in the same transaction."""
+def write_devices(connection: Connection, account: Account, stage: str, page: DevicePage, now: datetime) -> Counts:
+    """Write a page of the provider's vehicles; the caller moves the cursor in the same transaction.
+
+    What a device reported before the list gave it its vehicle is stored, of some devices a page.
+    """
     create = bool(account.settings.get("create_vehicles"))
     counts = telematics.take_devices(connection, account.id, page.devices, create_vehicles=create)
-    return counts | {"pages": 1, "rejected": telematics.keep_rejected(connection, account.id, stage, page.rejected)}
+    devices = [device.device_id for device in page.devices]
+    adopted = 0
+    for device_id, vehicle_id in telematics.list_waiting(connection, account.id, devices, ADOPTED_A_PAGE):
+        adopted += adopt_points(connection, account.id, device_id, vehicle_id, now - KEPT_FOR)
+        adopted += adopt.adopt_records(connection, account.id, device_id, vehicle_id, now - KEPT_FOR, now)
+    rejected = telematics.keep_rejected(connection, account.id, stage, page.rejected)
+    return counts | {"pages": 1, "adopted": adopted, "rejected": rejected}
 
 
 def _sort_out(into: Prepared, readings: Sequence[Reading], vehicles: dict[str, UUID], oldest: datetime) -> None:

@@ -216,7 +216,7 @@ def _write(run: Run, account: Account, stage: Stage, old: str | None, page: Prep
     """Write a page, its cursor and the run's counts in one transaction; a lost claim leaves no trace."""
     with run.transaction(unhurried=True) as connection:
         if isinstance(page, DevicePage):
-            counts = write_devices(connection, account, stage.name, page)
+            counts = write_devices(connection, account, stage.name, page, run.now)
         else:
             counts = write_readings(connection, account, stage.name, page, run.now)
             if page.newest is not None:

@@ -237,6 +237,26 @@ def test_devices_nobody_knows_are_kept_and_their_points_too(platform: Platform, 
     assert platform.value("SELECT sum(points)::int FROM unmatched_devices") == row["counts"]["unmatched"]
 
 
+def test_a_device_that_a_later_list_links_brings_what_was_kept_of_it(
+    platform: Platform, simulator: SimulatorThread
+) -> None:
+    fleet = Fleet(platform, simulator, create_vehicles=False)
+    fleet.sync()
+    device = simulator.account.device_id(3)
+    platform.admin.execute(
+        "INSERT INTO vehicles (tenant_id, name, vin) VALUES (%s, 'Four', %s)",
+        [fleet.tenant_id, simulator.account.identity(3).vin],
+    )
+    platform.admin.execute("UPDATE sync_cursors SET completed_at = now() - interval '2 hours' WHERE feed = 'devices'")
+
+    row = fleet.sync()
+
+    assert row["counts"]["devices_linked"] == 1
+    assert row["counts"]["adopted"] > 0
+    assert set(stored(platform, fleet.id)) == {point for point in expected(simulator.account) if point[0] == device}
+    assert platform.value("SELECT count(*) FROM rejected_records WHERE device_id = %s", device) == 0
+
+
 def test_a_device_that_gets_its_vehicle_brings_the_points_that_were_kept(
     platform: Platform, simulator: SimulatorThread, capsys: pytest.CaptureFixture[str]
 ) -> None:
