@@ -182,52 +182,73 @@ DEFAULT_FAULT_SEVERITY = "medium"
 _SUBJECT = "'vehicle:' || f.vehicle_id || ':fault:' || f.protocol || ':' || f.code || ':' || f.source"
 _RANK = "array_position(ARRAY['low', 'medium', 'high', 'critical'], {})"
 _THRESHOLD = "CASE WHEN t.tenant_id IS NULL THEN CAST(:default AS text) ELSE t.fault_severity END"
-_IS_SEVERE = f"coalesce({_RANK.format('f.severity')} >= {_RANK.format(_THRESHOLD)}, false)"
-_IS_GONE = "(v.deleted_at IS NOT NULL OR v.status IN ('retired', 'sold'))"
-_THRESHOLDS = "LEFT JOIN alert_thresholds t ON t.tenant_id = v.tenant_id AND t.vehicle_kind = v.kind"
 
-# `details` are written by others too: an id in them is a text that may name nothing.
-_ALERTED = f"""
-    SELECT FROM alerts k
-    WHERE k.tenant_id = f.tenant_id AND k.kind = 'fault_code' AND k.subject = {_SUBJECT}
-      AND k.resolved_at IS NOT NULL AND k.details ->> 'fault_id' = CAST(f.id AS text)
-"""
-_DUE = f"""
-    FROM vehicle_faults f JOIN vehicles v ON v.id = f.vehicle_id {_THRESHOLDS}
-    WHERE f.cleared_at IS NULL AND NOT {_IS_GONE} AND {_IS_SEVERE} AND NOT EXISTS ({_ALERTED})
-"""
+
+def _compared(vehicle: str) -> str:
+    """Return CTEs that hold each code that is worth an alert against each alert that is open.
+
+    A full join is a hash or a merge, never row by row: when thousands have just come, the planner believes in none of
+    them yet. `details` are written by others too: an id in them is a text that may name nothing.
+    """
+    return f"""
+    WITH present AS MATERIALIZED (
+        SELECT f.* FROM vehicle_faults f WHERE f.cleared_at IS NULL AND {vehicle.format("f")}
+    ),
+    severe AS MATERIALIZED (
+        SELECT f.*, v.name, CAST(f.id AS text) AS fault_id, {_SUBJECT} AS subject
+        FROM present f
+        CROSS JOIN LATERAL (SELECT * FROM vehicles WHERE id = f.vehicle_id OFFSET 0) v  -- each by its key
+        LEFT JOIN alert_thresholds t ON t.tenant_id = v.tenant_id AND t.vehicle_kind = v.kind
+        WHERE v.deleted_at IS NULL AND v.status NOT IN ('retired', 'sold')
+          AND {_RANK.format("f.severity")} >= {_RANK.format(_THRESHOLD)}
+    ),
+    told AS MATERIALIZED (
+        SELECT a.id, a.vehicle_id, a.subject, a.details ->> 'fault_id' AS fault_id FROM alerts a
+        WHERE a.kind = 'fault_code' AND a.resolved_at IS NULL AND a.vehicle_id IS NOT NULL AND {vehicle.format("a")}
+    ),
+    compared AS MATERIALIZED (
+        SELECT s.*, s.id IS NULL AS is_over, t.id AS alert_id, t.vehicle_id AS told_vehicle_id,
+               t.fault_id AS told_fault_id
+        FROM severe s FULL JOIN told t ON t.subject = s.subject AND t.fault_id = s.fault_id
+    ),
+    due AS MATERIALIZED (
+        SELECT c.* FROM compared c
+        WHERE NOT c.is_over AND (c.alert_id IS NOT NULL OR coalesce((
+            SELECT false FROM alerts k
+            WHERE k.tenant_id = c.tenant_id AND k.kind = 'fault_code' AND k.subject = c.subject
+              AND k.resolved_at IS NOT NULL AND k.details ->> 'fault_id' = c.fault_id LIMIT 1), true))
+    )"""
+
+
+_OF_VEHICLES = _compared("{}.vehicle_id = ANY(:vehicles)")
+_OF_ALL = _compared("true")
+_UUID = "'^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'"
+_RESOLVE = text(
+    f"""
+    {_OF_VEHICLES},
+    ended AS MATERIALIZED (
+        SELECT c.alert_id, f.cleared_at
+        FROM compared c LEFT JOIN vehicle_faults f
+          ON f.id = CASE WHEN c.told_fault_id ~ {_UUID} THEN CAST(c.told_fault_id AS uuid) END
+        WHERE c.is_over
+    )
+    UPDATE alerts a SET resolved_at = coalesce(a.resolved_at, e.cleared_at, greatest(a.opened_at, now()))
+    FROM ended e WHERE a.id = e.alert_id
+    """
+).bindparams(_VEHICLES)
 _ALERT = text(
     f"""
+    {_OF_VEHICLES}
     INSERT INTO alerts AS a (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
-    SELECT f.tenant_id, 'fault_code', f.severity, f.vehicle_id, {_SUBJECT},
-           format('%s reports fault code %s%s', v.name, f.code, coalesce(': ' || f.description, '')),
-           jsonb_build_object('fault_id', f.id, 'protocol', f.protocol, 'code', f.code, 'source', f.source),
-           f.first_seen_at
-    {_DUE} AND f.vehicle_id = ANY(:vehicles)
-    ORDER BY f.id
+    SELECT d.tenant_id, 'fault_code', d.severity, d.vehicle_id, d.subject,
+           format('%s reports fault code %s%s', d.name, d.code, coalesce(': ' || d.description, '')),
+           jsonb_build_object('fault_id', d.id, 'protocol', d.protocol, 'code', d.code, 'source', d.source),
+           d.first_seen_at
+    FROM due d ORDER BY d.id
     ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL
     DO UPDATE SET severity = excluded.severity, message = excluded.message
     WHERE (a.severity, a.message) IS DISTINCT FROM (excluded.severity, excluded.message)
     RETURNING (xmax = 0)
-    """
-).bindparams(_VEHICLES)
-# The fault of an alert is the one that it names, or the newest of its subject where others have changed what it names.
-_OVER = f"""
-    FROM alerts a JOIN vehicles v ON v.id = a.vehicle_id {_THRESHOLDS}
-    LEFT JOIN LATERAL (
-        SELECT f.* FROM vehicle_faults f WHERE f.vehicle_id = a.vehicle_id AND a.subject = {_SUBJECT}
-        ORDER BY CAST(f.id AS text) IS NOT DISTINCT FROM a.details ->> 'fault_id' DESC, f.first_seen_at DESC LIMIT 1
-    ) f ON true
-    WHERE a.resolved_at IS NULL AND a.kind = 'fault_code'
-      AND (f.cleared_at IS NOT NULL OR {_IS_GONE} OR (f.id IS NOT NULL AND NOT {_IS_SEVERE}))
-"""
-_RESOLVE = text(
-    f"""
-    WITH over AS MATERIALIZED (
-        SELECT a.id, coalesce(f.cleared_at, greatest(a.opened_at, now())) AS at
-        {_OVER} AND a.vehicle_id = ANY(:vehicles)
-    )
-    UPDATE alerts a SET resolved_at = o.at FROM over o WHERE a.id = o.id AND a.resolved_at IS NULL
     """
 ).bindparams(_VEHICLES)
 
@@ -252,14 +273,11 @@ def settle_fault_alerts(connection: Connection, vehicle_ids: Collection[UUID]) -
 # Whoever holds a vehicle settles it, or leaves it to the next minute: nobody waits, so nobody deadlocks.
 _LOCK_UNSETTLED = text(
     f"""
-    SELECT id FROM vehicles WHERE id = ANY(ARRAY(
-        SELECT a.vehicle_id {_OVER}
-        UNION
-        SELECT f.vehicle_id {_DUE}
-          AND NOT EXISTS (SELECT FROM alerts o WHERE o.tenant_id = f.tenant_id AND o.kind = 'fault_code'
-                          AND o.subject = {_SUBJECT} AND o.resolved_at IS NULL)
-    ))
-    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    {_OF_ALL}
+    SELECT v.id
+    FROM (SELECT told_vehicle_id AS id FROM compared WHERE is_over
+          UNION SELECT vehicle_id FROM due WHERE alert_id IS NULL) u
+    CROSS JOIN LATERAL (SELECT id FROM vehicles WHERE id = u.id FOR NO KEY UPDATE SKIP LOCKED) v
     """
 )
 
