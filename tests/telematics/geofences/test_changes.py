@@ -213,6 +213,43 @@ def test_a_page_waits_for_a_fence_that_is_ending_and_opens_nothing(
     assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (0, 0)
 
 
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_that_begins_while_a_page_writes_its_crossings_waits_and_stops_nothing(
+    engine: Database,
+    database: servers.Database,
+    admin: psycopg.Connection,
+    fleet: Fleet,
+    monkeypatch: pytest.MonkeyPatch,
+    edit: str,
+) -> None:
+    draw(admin, fleet, alert_on_entry=True, **YARD)
+    go(engine, fleet, (1, 0, INSIDE))
+    failed: list[psycopg.Error] = []
+
+    def end() -> None:
+        try:
+            apply(database, fleet, edit)
+        except psycopg.Error as error:
+            failed.append(error)
+
+    ending = threading.Thread(target=end)
+    hold_version = queries.hold_version
+
+    def hold_then_begin(connection: Connection) -> UUID | None:
+        held = hold_version(connection)
+        ending.start()
+        ending.join(0.3)
+        return held
+
+    monkeypatch.setattr(queries, "hold_version", hold_then_begin)
+
+    assert go(engine, fleet, (0, 1, INSIDE), (1, 1, OUTSIDE)) == {"geofence_events": 2}
+    ending.join(20)
+
+    assert failed == []
+    assert (count(admin, "geofence_presence"), count(admin, "alerts WHERE resolved_at IS NULL")) == (0, 0)
+
+
 def test_pages_and_edits_of_several_fences_at_once_never_wait_in_a_circle(
     engine: Database, database: servers.Database, admin: psycopg.Connection
 ) -> None:
