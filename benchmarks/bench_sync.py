@@ -28,7 +28,7 @@ from integrations.samsara import Samsara
 from jobs.embedded.process import free_port
 
 BOUNDS = {"ratio_to_copy": 0.5, "ratio_to_loop": 50.0}
-BOUNDS_WITH_FENCES = {"ratio_to_copy": 0.4, "ratio_to_loop": 50.0}
+BOUNDS_WITH_FENCES = {"ratio_to_copy": 0.4}
 LOOP_ROWS = 1_500
 Row = tuple[Any, ...]
 

@@ -10,13 +10,15 @@ from integrations.simulator import serve
 from integrations.simulator.fleet import Account
 
 TOKEN = "benchmark"
+NEVER_S = 1e9
 
 
 def main() -> None:
-    """Serve a fleet that drove for some minutes, a fix every five seconds, and then stopped."""
+    """Serve a fleet that drove for some minutes, a fix every five seconds, and then stopped; nothing else happened."""
     port, vehicles, minutes = (int(word) for word in sys.argv[1:4])
     end = datetime.now(UTC)
-    account = Account(TOKEN, vehicles, window_points=10, start=end - timedelta(minutes=minutes), end=end)
+    begin = end - timedelta(minutes=minutes)
+    account = Account(TOKEN, vehicles, window_points=10, start=begin, end=end, fault_share=0.0, events_every_s=NEVER_S)
     serve("127.0.0.1", port, accounts=[account], prerender=True, page_bytes=1 << 30)
 
 

@@ -65,9 +65,9 @@ class Account(msgspec.Struct, frozen=True, dict=True):
     now. Nothing comes after `end`. Accounts with different seeds have different vehicles.
 
     The share `silent_share` of the vehicles reports nothing after `silent_from`, until `silent_until` where that is
-    given. The share `fault_share` has fault codes now and then. Each vehicle meets a safety event every
-    `events_every_s`, somewhen in that time; `safety` says whether they are in the current stream, only in the legacy
-    list, or nowhere because the token lacks the scope.
+    given. The share `fault_share` has fault codes now and then; where it is 0 nobody reports any. Each vehicle meets a
+    safety event every `events_every_s`, somewhen in that time; `safety` says whether they are in the current stream,
+    only in the legacy list, or nowhere because the token lacks the scope.
     """
 
     token: str
@@ -109,7 +109,7 @@ class Account(msgspec.Struct, frozen=True, dict=True):
 
     def has_stat(self, index: int, stat: str) -> bool:
         """Say whether a vehicle ever reports a stat."""
-        if stat not in RHYTHM:
+        if stat not in RHYTHM or (stat == "faultCodes" and not self.fault_share):
             return False
         if stat in ("fuelPercents", "evStateOfChargeMilliPercent", "evChargingStatus"):
             return self.is_electric(index) == (stat != "fuelPercents")
