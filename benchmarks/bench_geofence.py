@@ -28,6 +28,8 @@ from jobs.telematics.geofences.fixes import of_points
 from jobs.telematics.geofences.index import FenceIndex
 
 BOUNDS = {"ratio_to_loop": 10.0}
+TURN_S = 0.2
+"""So long each has its turn in a round: a page's worth is over before the processor has found what it needs."""
 CORNERS = 50
 CITY = (52.5, 13.4)
 """Points and fences lie within half a degree of it."""
@@ -67,9 +69,11 @@ def measure(points: int, fences: int, rounds: int, postgis: str | None) -> dict[
         raise RuntimeError(f"they do not find the same: {pairs}")
     for number in range(rounds):
         for name, turn in turns.items():
-            started = time.perf_counter()
-            turn()
-            rates[name].append(points / (time.perf_counter() - started))
+            turns_taken, started = 0, time.perf_counter()
+            while turns_taken == 0 or time.perf_counter() - started < TURN_S:
+                turn()
+                turns_taken += 1
+            rates[name].append(turns_taken * points / (time.perf_counter() - started))
             print(f"round {number + 1}: {name:10} {rates[name][-1]:10.0f} points/s", flush=True)
     if connection is not None:
         connection.close()

@@ -9,9 +9,10 @@ from uuid import UUID
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely import Polygon, STRtree
+from shapely import Polygon
 
 from db.queries.geofences import Fence
+from jobs.telematics.geofences.bundles import Bundles
 from jobs.telematics.geofences.distance import great_circle_m, is_within
 from jobs.telematics.geofences.fixes import Fixes, Floats, Ints
 from jobs.telematics.geofences.shapes import Circle, ShapeError, boxes_around, count_positions, read_boundary
@@ -74,6 +75,7 @@ class FenceIndex:
         self._rounds = np.array(self._circles, dtype=np.float64).reshape(-1, 3)
         self._margins = np.array([fence.exit_distance_m for fence in self.fences], dtype=np.float64)
         self._boxes = np.array(boxes, dtype=object)
+        self._bounds = shapely.bounds(self._boxes).reshape(-1, 4)
         shapely.prepare(self._shapes)
 
     def _add(self, fence: Fence, boxes: list[Polygon]) -> None:
@@ -106,10 +108,10 @@ class FenceIndex:
         numbers = np.concatenate((numbers, on_seam))
         latitudes, longitudes = fixes.latitudes[numbers], fixes.longitudes[numbers].copy()
         longitudes[fixes.count :] *= -1
-        tree = STRtree(np.asarray(shapely.points(longitudes, latitudes)))
+        bundles = Bundles(latitudes, longitudes)
         pieces = [_runs(fixes, _NONE, _NONE, _NONE)]
         for start, stop in self._blocks(len(numbers)):
-            entry, point = tree.query(self._boxes[start:stop])
+            entry, point = bundles.within(self._boxes[start:stop], self._bounds[start:stop])
             entry += start
             side = self._sides(entry, latitudes[point], longitudes[point])
             is_hit = side > 0
