@@ -109,19 +109,18 @@ def _array(ids: Iterable[UUID]) -> str:
     return "{" + ",".join(map(str, ids)) + "}"
 
 
-class Watermark(msgspec.Struct, frozen=True, gc=False):
-    """Up to which fix fences were evaluated for a vehicle; None where they never were."""
-
-    vehicle_id: UUID
-    fences_at: datetime | None
-    version: UUID | None
-
-
-# Locked in the order of their ids, as by any other who locks several: nobody waits in a circle.
+# Locked in the order of their ids, as by any other who locks several: nobody waits in a circle. One value for all of
+# them: taken one by one, they would cost more than the statement. Applications may write instants that are none.
 _LOCK = text(
     """
-    SELECT vehicle_id, fences_at, (SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id())
-    FROM vehicle_positions WHERE vehicle_id = ANY(CAST(:vehicles AS uuid[])) ORDER BY vehicle_id FOR NO KEY UPDATE
+    WITH known AS MATERIALIZED (
+        SELECT vehicle_id, extract(epoch FROM least(greatest(fences_at, '1970-01-01'), '9999-01-01')) AS epoch_s
+        FROM vehicle_positions WHERE vehicle_id = ANY(CAST(:vehicles AS uuid[]))
+        ORDER BY vehicle_id FOR NO KEY UPDATE
+    )
+    SELECT (SELECT version FROM geofence_versions WHERE tenant_id = app_tenant_id()),
+           CAST(coalesce(json_object_agg(vehicle_id, CAST(1000000 * (epoch_s - 946684800) AS bigint)), '{}') AS text)
+    FROM known
     """
 )
 _PLACE = text(
@@ -133,19 +132,22 @@ _PLACE = text(
 )
 
 
-def lock_watermarks(connection: Connection, vehicles: Sequence[UUID]) -> list[Watermark]:
-    """Return the watermarks of vehicles; nobody else moves them until the transaction ends, when its positions have."""
-    found = _lock(connection, vehicles)
-    if len(found) < len(vehicles):
-        known = {each.vehicle_id for each in found}
-        unknown = [vehicle_id for vehicle_id in vehicles if vehicle_id not in known]
-        connection.execute(_PLACE, {"vehicles": _array(unknown)})
-        found += _lock(connection, unknown)
-    return found
+def lock_watermarks(connection: Connection, vehicles: Sequence[UUID]) -> tuple[UUID | None, dict[UUID, int]]:
+    """Return up to where fences were evaluated for vehicles; nobody else moves that until the transaction ends.
+
+    Returns:
+        The version of the tenant's fences; and by vehicle microseconds since 2000, of 1970 where it never was asked.
+    """
+    version, marks = _lock(connection, vehicles)
+    if len(marks) < len(vehicles):
+        connection.execute(_PLACE, {"vehicles": _array(each for each in vehicles if each not in marks)})
+        version, marks = _lock(connection, vehicles)
+    return version, marks
 
 
-def _lock(connection: Connection, vehicles: Iterable[UUID]) -> list[Watermark]:
-    return [Watermark(*row) for row in connection.execute(_LOCK, {"vehicles": _array(vehicles)})]
+def _lock(connection: Connection, vehicles: Iterable[UUID]) -> tuple[UUID | None, dict[UUID, int]]:
+    version, told = connection.execute(_LOCK, {"vehicles": _array(vehicles)}).one()
+    return version, msgspec.json.decode(told, type=dict[UUID, int])
 
 
 _ADVANCE = text(

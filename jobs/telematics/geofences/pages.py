@@ -66,10 +66,10 @@ def cross(connection: Connection, tenant_id: UUID, located: Located, now: dateti
     """
     fixes, index, runs = located.fixes, located.index, located.runs
     ends = fixes.starts[1:]
-    watermarks = queries.lock_watermarks(connection, fixes.vehicles)
-    if watermarks[0].version != index.version:
+    version, watermarks = queries.lock_watermarks(connection, fixes.vehicles)
+    if version != index.version:
         index, runs = _ask_again(connection, tenant_id, located)
-    begins = _begins(fixes, {mark.vehicle_id: mark.fences_at for mark in watermarks})
+    begins = _begins(fixes, watermarks)
     moved = [number for number in range(len(fixes.vehicles)) if begins[number] < ends[number]]
     if not moved:
         return {}
@@ -92,15 +92,15 @@ def advance(connection: Connection, fixes: Fixes) -> None:
     queries.advance_watermarks(connection, dict(zip(fixes.vehicles, newest, strict=True)))
 
 
-def _begins(fixes: Fixes, fences_at: dict[UUID, datetime | None]) -> list[int]:
+def _begins(fixes: Fixes, watermarks: dict[UUID, int]) -> list[int]:
     """Return the first fix of each vehicle that is newer than its watermark."""
     begins: list[int] = fixes.starts[:-1].tolist()
     oldest_us = fixes.times_us[fixes.starts[:-1]].tolist()
     for number, vehicle_id in enumerate(fixes.vehicles):
-        at = fences_at.get(vehicle_id)
-        if at is not None and oldest_us[number] <= micros(at):
+        mark_us = watermarks.get(vehicle_id)
+        if mark_us is not None and oldest_us[number] <= mark_us:
             own = fixes.times_us[begins[number] : fixes.starts[number + 1]]
-            begins[number] += int(np.searchsorted(own, micros(at), side="right"))
+            begins[number] += int(np.searchsorted(own, mark_us, side="right"))
     return begins
 
 
