@@ -322,7 +322,8 @@ _OPEN_ALERTS = text(
            g.alert_recipients, n.opened_at, n.resolved_at
     FROM jsonb_to_recordset(CAST(:alerts AS jsonb)) AS n
         (kind text, vehicle_id uuid, geofence_id uuid, subject text, opened_at timestamptz, resolved_at timestamptz)
-    JOIN vehicles v ON v.id = n.vehicle_id JOIN geofences g ON g.id = n.geofence_id
+    JOIN vehicles v ON v.id = n.vehicle_id AND v.deleted_at IS NULL AND v.status NOT IN ('retired', 'sold')
+    JOIN geofences g ON g.id = n.geofence_id
     ORDER BY n.subject, n.opened_at, n.kind
     ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
     """
