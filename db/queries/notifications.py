@@ -47,9 +47,14 @@ class Group:
     last_hour: int
 
 
+def _on_clock(column: str) -> str:
+    """Return a time that Python knows: a row from before the constraint must not end the run of all."""
+    return f"CASE WHEN {column} = '24:00' THEN '00:00' ELSE {column} END"
+
+
 # What holds for a recipient is asked again here: a preference may have changed since the alert, a user may have left.
 _TAKE = text(
-    """
+    f"""
     WITH taken AS MATERIALIZED (
         SELECT n.id, n.tenant_id, n.alert_id, n.channel, n.address, n.user_id, n.endpoint_id, n.is_named, n.category,
                n.severity, n.while_open, n.expires_at, n.bundle IS NOT NULL AS is_due_digest
@@ -58,8 +63,9 @@ _TAKE = text(
         ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
     ),
     recipients AS MATERIALIZED (
-        SELECT g.*, u.time_zone AS user_zone, t.time_zone AS tenant_zone, p.quiet_from, p.quiet_to,
-               coalesce(p.digest, 'none') AS digest, p.digest_at,
+        SELECT g.*, u.time_zone AS user_zone, t.time_zone AS tenant_zone,
+               {_on_clock("p.quiet_from")} AS quiet_from, {_on_clock("p.quiet_to")} AS quiet_to,
+               coalesce(p.digest, 'none') AS digest, {_on_clock("p.digest_at")} AS digest_at,
                CASE WHEN NOT t.is_active OR t.deleted_at IS NOT NULL THEN 'the tenant is not active'
                     WHEN g.user_id IS NOT NULL AND (u.id IS NULL OR u.status <> 'active') THEN 'the user has left'
                     WHEN g.user_id IS NOT NULL AND NOT g.is_named AND p.enabled IS NOT TRUE THEN 'turned off'

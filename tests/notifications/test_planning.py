@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, time, timedelta
 from threading import Thread
 
+import psycopg
 import pytest
 
 from db.queries import notifications as queries
@@ -208,3 +209,24 @@ def test_ten_thousand_alerts_at_once_are_planned_as_sets(told: Desk) -> None:
 
     assert counts["folded"] + counts.get("held", 0) == 30_000
     assert told.value("SELECT count(*) FROM notifications WHERE kind = 'summary'") == 2, "one for each of the two"
+
+
+@pytest.mark.parametrize("given", [("22:00", "24:00", "07:00"), ("24:00", "07:00", "07:00"), (None, None, "24:00")])
+def test_a_time_that_no_clock_shows_is_refused_and_ends_the_run_of_nobody(
+    given: tuple[str | None, ...], told: Desk, inbox: Inbox
+) -> None:
+    times = dict(zip(("quiet_from", "quiet_to", "digest_at"), given, strict=True))
+    with pytest.raises(psycopg.errors.CheckViolation):
+        told.prefer(category="connectivity", digest="daily", **times)
+    told.admin.execute(
+        "ALTER TABLE notification_preferences DROP CONSTRAINT ck_notification_preferences_clock"
+    )  # as a row would be that was written before it
+    told.prefer(category="connectivity", digest="daily", **times)
+    other = Desk(told.platform, "other")
+    other.prefer()
+    other.user("bob@other.example")
+    told.alert("offline")
+    other.alert("offline")
+
+    assert told.deliver()["sent"] == 1
+    assert inbox.to == ["bob@other.example"]

@@ -38,6 +38,9 @@ def upgrade() -> None:
             updated_at timestamptz NOT NULL DEFAULT now(),
             CONSTRAINT ck_notification_preferences_quiet
                 CHECK (num_nulls(quiet_from, quiet_to) IN (0, 2) AND quiet_from <> quiet_to),
+            -- PostgreSQL has a time 24:00, and most other clocks have none.
+            CONSTRAINT ck_notification_preferences_clock
+                CHECK (digest_at < '24:00' AND coalesce(greatest(quiet_from, quiet_to), '00:00') < '24:00'),
             CONSTRAINT uq_notification_preferences UNIQUE NULLS NOT DISTINCT (tenant_id, user_id, category, channel),
             FOREIGN KEY (tenant_id, user_id) REFERENCES users (tenant_id, id) ON DELETE CASCADE
         );
