@@ -14,6 +14,15 @@ _UNROLLED = f"w.tenant_id = {_TENANT} AND w.status = 'completed' AND w.rolled_at
 
 _WAITING = text(f"SELECT EXISTS (SELECT FROM work_orders w WHERE {_UNROLLED})")
 
+# Chosen once: an order that is completed between the statements below would be rolled without its meters.
+_CHOOSE = text(
+    f"""
+    SELECT w.id FROM work_orders w WHERE {_UNROLLED}
+    ORDER BY w.completed_at, w.id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+    """
+)
+_CHOSEN = "w.id = ANY(CAST(:ids AS uuid[]))"
+
 # What the workshop read off is a reading like any other: believed or set aside beside its neighbours.
 _READ_OFF = text(
     f"""
@@ -21,7 +30,7 @@ _READ_OFF = text(
         INSERT INTO meter_readings (tenant_id, vehicle_id, meter, value, read_at, source, state, reason)
         SELECT app_tenant_id(), r.vehicle_id, r.meter, r.value, r.read_at, 'work_order',
                CASE WHEN j.problem IS NULL THEN 'accepted' ELSE 'quarantined' END, j.problem
-        FROM (SELECT * FROM work_orders w WHERE {_UNROLLED} ORDER BY w.completed_at, w.id LIMIT {BATCH}) d
+        FROM (SELECT * FROM work_orders w WHERE {_CHOSEN}) d
         CROSS JOIN LATERAL (
             VALUES (d.vehicle_id, 'odometer_km', d.completion_odometer_km, d.completed_at),
                    (d.vehicle_id, 'engine_hours', d.completion_engine_hours, d.completed_at)
@@ -78,7 +87,7 @@ _DONE = f"""
         SELECT w.*, CAST(w.completed_at AT TIME ZONE n.time_zone AS date) AS completed_on,
                CAST(w.created_at AT TIME ZONE n.time_zone AS date) AS created_on
         FROM work_orders w JOIN tenants n ON n.id = w.tenant_id
-        WHERE {_UNROLLED} ORDER BY w.completed_at, w.id LIMIT {BATCH} FOR UPDATE OF w SKIP LOCKED
+        WHERE {_CHOSEN}
     ),
     served AS MATERIALIZED (
         SELECT d.id, d.reference, d.vehicle_id, d.schedule_id, d.due_cycle, d.completed_at, d.completed_on,
@@ -153,7 +162,7 @@ _ROLL = text(
         ON CONFLICT (work_order_id) DO NOTHING
     ),
     marked AS (
-        UPDATE work_orders w SET rolled_at = :now WHERE w.id = ANY(ARRAY(SELECT id FROM done)) RETURNING 1
+        UPDATE work_orders w SET rolled_at = :now WHERE {_CHOSEN} RETURNING 1
     ),
     resolved AS (
         UPDATE alerts a SET resolved_at = :now
@@ -206,6 +215,8 @@ def roll_forward(connection: Connection, now: datetime) -> dict[str, int]:
     if not connection.execute(_WAITING).scalar_one():
         return {}
     hold(connection, now)
-    connection.execute(_READ_OFF)
-    completed, rolled, flagged, resolved = connection.execute(_ROLL, {"now": now}).one()
+    if not (ids := list(connection.execute(_CHOOSE).scalars())):
+        return {}
+    connection.execute(_READ_OFF, {"ids": ids})
+    completed, rolled, flagged, resolved = connection.execute(_ROLL, {"ids": ids, "now": now}).one()
     return {"completed": completed, "rolled": rolled, "flagged": flagged, "resolved": resolved}

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from db.queries.roll_forward import roll_forward
@@ -210,9 +211,33 @@ def test_killed_before_any_statement_the_next_run_rolls_once(garage: Garage) -> 
             )
         else:
             break
-    assert kills == len(statements) == 6
+    assert kills == len(statements) == 7
     assert garage.trigger(schedule)["cycle"] == 2
     assert len(garage.rows("SELECT FROM maintenance_records")) == 1
+
+
+@pytest.mark.parametrize("moment", ["INSERT INTO meter_readings", "UPDATE maintenance_triggers"])
+def test_an_order_that_is_completed_while_others_are_rolled_waits_with_its_meter(garage: Garage, moment: str) -> None:
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_distance=500, start_km=400)
+    garage.drive(van, 1_000)
+    garage.check()
+    waiting = _only_order(garage)
+    garage.complete(garage.insert("work_orders", vehicle_id=garage.vehicle("other"), type="corrective", title="tyres"))
+
+    def complete(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if moment in statement:
+            garage.complete(waiting, at=garage.now + timedelta(seconds=1), completion_odometer_km=1_400)
+
+    with garage.transaction() as connection:
+        event.listen(connection, "before_cursor_execute", complete)
+        assert roll_forward(connection, garage.now)["completed"] == 1
+    assert garage.orders()[0]["status"] == "completed" and garage.trigger(schedule)["base_km"] == 400
+    assert _roll(garage)["rolled"] == 1
+    assert garage.trigger(schedule)["base_km"] == 1_400
+    assert garage.rows("SELECT odometer_source FROM maintenance_records WHERE odometer_km = 1400") == [
+        {"odometer_source": "given"}
+    ]
 
 
 def test_what_was_completed_a_minute_before_the_check_is_not_told_as_due(garage: Garage) -> None:
