@@ -9,8 +9,10 @@ import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.connection import create_connection
@@ -129,3 +131,19 @@ class PublicAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: asked not to follow a redirect, requests still reads its body and parses where it leads."""
+
+
+def public_session(ca_file: str | None = None) -> requests.Session:
+    """Return a session that goes through the door that is open, and keeps nothing of one customer for another."""
+    session = _Session()
+    session.trust_env = False
+    session.verify = ca_file or True
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.mount("http://", PublicAdapter())
+    session.mount("https://", PublicAdapter())
+    return session

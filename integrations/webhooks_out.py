@@ -20,7 +20,7 @@ import urllib3
 from integrations.errors import PermanentError
 from integrations.http_deadline import deadline, within
 from integrations.http_status import retry_after_s
-from integrations.public_address import Door, PublicAdapter, RefusedUrl, Resolve, as_ip, judge, resolve
+from integrations.public_address import Door, RefusedUrl, Resolve, as_ip, judge, public_session, resolve
 
 TIMEOUT_S = 15.0
 _CONNECT_S = 5.0
@@ -108,11 +108,7 @@ class WebhookSender:
     def __init__(self, *, allow_loopback: bool = False, look_up: Resolve = resolve, ca_file: str | None = None) -> None:
         self._allow_loopback = allow_loopback
         self._door = Door(look_up, allow_loopback=allow_loopback)
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = ca_file or True
-        self._session.mount("http://", PublicAdapter())
-        self._session.mount("https://", PublicAdapter())
+        self._session = public_session(ca_file)
 
     def send(self, url: str, secrets: Sequence[str], message_id: str, at: datetime, body: bytes) -> Answered:
         """Send one message, signed with each secret: the old one overlaps the new while a customer changes over.

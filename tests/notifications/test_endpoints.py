@@ -16,7 +16,6 @@ from standardwebhooks import Webhook
 
 from db.encryption import Keyring
 from db.queries import endpoints as queries
-from integrations.chat import check_chat_url
 from integrations.errors import PermanentError
 from integrations.public_address import RefusedUrl
 from integrations.webhooks_out import WebhookSender, check_url, new_secret, sign
@@ -254,6 +253,17 @@ def test_an_answer_without_end_and_a_slow_one_are_bounded(
     assert desk.value("SELECT reason FROM notification_attempts") == "timed out"
 
 
+def test_what_one_endpoint_sets_as_a_cookie_no_other_is_sent(desk: Desk, hook: Hook) -> None:
+    Endpoint(desk, hook.url)
+    endpoint = Endpoint(Desk(desk.platform, "other"), hook.url)
+    hook.answers = [(204, {"Set-Cookie": "session=of-one; Path=/"})]
+    desk.alerts(2)
+    endpoint.desk.alerts(2)
+
+    assert endpoint.call() == {"sent": 4}
+    assert [call for call in hook.calls if "cookie" in call.headers] == []
+
+
 def test_a_payload_stays_small(desk: Desk, hook: Hook) -> None:
     endpoint = Endpoint(desk, hook.url)
     desk.alert("custom", message="x" * 4_000_000, details={"big": "y" * 30_000})
@@ -442,23 +452,6 @@ def test_a_chat_that_does_not_take_it_is_tried_again(desk: Desk, hook: Hook) -> 
 
     assert endpoint.call() == {"put_off": 1}
     assert endpoint.again() == {"sent": 1}
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("json://10.0.0.1/", "jsons://customer.example/", "mailto://u:p@x.example", "file:///etc/passwd", "slack://"),
-        *("https://hooks.slack.com/x", "form://10.0.0.1", "gotify://10.0.0.1/x", "syslog://", "json://127.0.0.1:1/"),
-    ],
-)
-def test_only_services_at_their_own_hosts_are_chats(url: str) -> None:
-    with pytest.raises(RefusedUrl):
-        check_chat_url(url)
-
-
-def test_services_that_are_chats() -> None:
-    check_chat_url("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/")
-    check_chat_url("tgram://123456789:ABCdefghijklmnopqrstuvwxyz123456789/12315544/")
 
 
 def test_the_secrets_of_endpoints_are_shown_to_no_application(desk: Desk, hook: Hook) -> None:

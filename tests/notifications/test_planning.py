@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, time, timedelta
 from threading import Thread
+from typing import Any
 
 import psycopg
 import pytest
@@ -215,7 +216,7 @@ def test_ten_thousand_alerts_at_once_are_planned_as_sets(told: Desk) -> None:
 def test_a_time_that_no_clock_shows_is_refused_and_ends_the_run_of_nobody(
     given: tuple[str | None, ...], told: Desk, inbox: Inbox
 ) -> None:
-    times = dict(zip(("quiet_from", "quiet_to", "digest_at"), given, strict=True))
+    times: dict[str, Any] = dict(zip(("quiet_from", "quiet_to", "digest_at"), given, strict=True))
     with pytest.raises(psycopg.errors.CheckViolation):
         told.prefer(category="connectivity", digest="daily", **times)
     told.admin.execute(
