@@ -94,7 +94,7 @@ _TAKE = text(
         CROSS JOIN (SELECT CAST(NULL AS double precision) AS value) a
         CROSS JOIN LATERAL (SELECT {PROBLEM} AS problem) j
         WHERE p.tenant_id = (SELECT app_tenant_id()) AND r.value BETWEEN 0 AND 10000000
-          AND r.read_at <= CAST(:now AS timestamptz) + interval '1 hour'
+          AND r.read_at BETWEEN '1950-01-01' AND CAST(:now AS timestamptz) + interval '1 hour'
           AND (b.vehicle_id IS NULL OR b.read_at < r.read_at)
         ORDER BY r.vehicle_id, r.meter
         ON CONFLICT (vehicle_id, meter, read_at) DO NOTHING

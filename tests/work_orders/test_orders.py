@@ -1,6 +1,7 @@
 """Numbers without gaps, statuses that may follow each other, and orders that other applications write."""
 
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -193,3 +194,76 @@ def test_an_order_that_cannot_be_is_refused_by_the_name_of_its_field(
 ) -> None:
     with pytest.raises(psycopg.errors.CheckViolation, match=f"ck_work_orders_{named}"):
         garage.insert("work_orders", vehicle_id=garage.vehicle(), type="corrective", title="x", **values)
+
+
+NEVER = ["infinity", "-infinity", "0044-01-01 BC", "1949-12-31", "5000-01-01"]
+
+
+@pytest.mark.parametrize("at", NEVER)
+@pytest.mark.parametrize("change", ["INSERT", "UPDATE"])
+def test_a_completion_that_cannot_be_is_refused_and_the_next_check_works(garage: Garage, change: str, at: str) -> None:
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_days=30, start_on="2023-01-31", anchor="schedule")
+    garage.check(days=30)
+    statement = {
+        "INSERT": "INSERT INTO work_orders (tenant_id, vehicle_id, type, title, status, completed_at)"
+        " VALUES (app_tenant_id(), %(van)s, 'corrective', 'x', 'completed', %(at)s)",
+        "UPDATE": "UPDATE work_orders SET status = 'completed', completed_at = %(at)s WHERE vehicle_id = %(van)s",
+    }[change]
+    with _app(garage) as app, pytest.raises(psycopg.errors.CheckViolation, match="completed_at"):
+        app.execute(statement.encode(), {"van": van, "at": at})
+    garage.check(days=40)
+    assert garage.trigger(schedule)["cycle"] == 1
+    assert [order["status"] for order in garage.orders()] == ["open"]
+
+
+@pytest.mark.parametrize("ahead", ["59 minutes", "61 minutes"])
+def test_an_order_that_is_inserted_as_completed_is_so_an_hour_ahead_at_most(garage: Garage, ahead: str) -> None:
+    insert = (
+        "INSERT INTO work_orders (tenant_id, vehicle_id, type, title, status, completed_at)"
+        " VALUES (app_tenant_id(), %s, 'corrective', 'x', 'completed', now() + %s::interval)"
+    )
+    van = garage.vehicle()
+    with _app(garage) as app:
+        if ahead == "59 minutes":
+            app.execute(insert, [van, ahead])
+            assert garage.orders()[0]["number"] == 1
+        else:
+            with pytest.raises(psycopg.errors.CheckViolation, match="completed_at: in the future"):
+                app.execute(insert, [van, ahead])
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_order_that_is_inserted_with_a_status_is_stamped(garage: Garage, status: str) -> None:
+    with _app(garage) as app:
+        app.execute(
+            "INSERT INTO work_orders (tenant_id, vehicle_id, type, title, status)"
+            " VALUES (app_tenant_id(), %s, 'corrective', 'x', %s)",
+            [garage.vehicle(), status],
+        )
+    [order] = garage.orders()
+    stamped = {name for name in ("started_at", "completed_at", "cancelled_at") if order[name] is not None}
+    assert stamped == {"in_progress": {"started_at"}, "completed": {"completed_at"}, "cancelled": {"cancelled_at"}}.get(
+        status, set()
+    )
+
+
+@pytest.mark.parametrize("at", NEVER)
+def test_a_reading_or_an_inspection_at_a_time_that_cannot_be_is_refused(garage: Garage, at: str) -> None:
+    van = garage.vehicle()
+    with pytest.raises(psycopg.errors.CheckViolation, match="ck_inspections_inspected_at"):
+        garage.insert("inspections", vehicle_id=van, kind="pre_trip", result="failed", inspected_at=at)
+    with _app(garage) as app, pytest.raises(psycopg.errors.CheckViolation, match="ck_meter_readings_read_at"):
+        app.execute(
+            "INSERT INTO meter_readings (tenant_id, vehicle_id, meter, value, read_at)"
+            " VALUES (app_tenant_id(), %s, 'odometer_km', 5, %s)",
+            [van, at],
+        )
+
+
+def test_a_device_that_reports_its_meter_of_the_year_1900_stops_no_check(garage: Garage) -> None:
+    van = garage.vehicle()
+    garage.drive(van, 500, at=datetime(1900, 1, 1, tzinfo=UTC))
+    assert garage.check()["readings"] == 0
+    garage.drive(van, 600)
+    assert garage.check(days=1)["readings"] == 1

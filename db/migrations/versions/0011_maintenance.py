@@ -174,7 +174,8 @@ CREATE TABLE maintenance_triggers (
     next_due_km double precision GENERATED ALWAYS AS (base_km + periods_km * interval_km) STORED,
     next_due_engine_hours double precision GENERATED ALWAYS AS
         (base_engine_hours + periods_engine_hours * interval_engine_hours) STORED,
-    snoozed_until date CONSTRAINT ck_maintenance_triggers_snoozed_until CHECK (snoozed_until < '2200-01-01'),
+    snoozed_until date CONSTRAINT ck_maintenance_triggers_snoozed_until
+        CHECK (snoozed_until BETWEEN '1950-01-01' AND '2199-12-31'),
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT uq_maintenance_triggers UNIQUE (schedule_id, vehicle_id),
@@ -209,7 +210,8 @@ CREATE TABLE meter_readings (
     vehicle_id uuid NOT NULL,
     meter text NOT NULL CONSTRAINT ck_meter_readings_meter CHECK (meter IN ('odometer_km', 'engine_hours')),
     value double precision NOT NULL CONSTRAINT ck_meter_readings_value CHECK (value >= 0 AND value <= 10000000),
-    read_at timestamptz NOT NULL,
+    read_at timestamptz NOT NULL
+        CONSTRAINT ck_meter_readings_read_at CHECK (read_at BETWEEN '1950-01-01' AND '2200-01-01'),
     source text NOT NULL DEFAULT 'manual' CONSTRAINT ck_meter_readings_source
         CHECK (source IN ('telematics', 'manual', 'work_order', 'inspection')),
     state text NOT NULL DEFAULT 'reported' CONSTRAINT ck_meter_readings_state
@@ -280,6 +282,7 @@ CREATE TABLE work_orders (
     CONSTRAINT ck_work_orders_cycle CHECK (num_nulls(schedule_id, due_cycle) IN (0, 2)),
     CONSTRAINT ck_work_orders_source_pair CHECK (num_nulls(source, source_id) IN (0, 2)),
     CONSTRAINT ck_work_orders_completed_at CHECK ((status = 'completed') = (completed_at IS NOT NULL)),
+    CONSTRAINT ck_work_orders_completed_at_range CHECK (completed_at BETWEEN '1950-01-01' AND '2200-01-01'),
     CONSTRAINT ck_work_orders_cancelled_at CHECK ((status = 'cancelled') = (cancelled_at IS NOT NULL)),
     FOREIGN KEY (tenant_id, vehicle_id) REFERENCES vehicles (tenant_id, id),
     FOREIGN KEY (tenant_id, facility_id) REFERENCES facilities (tenant_id, id),
@@ -360,7 +363,8 @@ CREATE TABLE inspections (
         CHECK (kind IN ('pre_trip', 'post_trip', 'periodic', 'safety', 'other')),
     result text NOT NULL CONSTRAINT ck_inspections_result CHECK (result IN ('passed', 'failed')),
     severity text NOT NULL DEFAULT 'high' CONSTRAINT ck_inspections_severity CHECK (severity IN {levels}),
-    inspected_at timestamptz NOT NULL,
+    inspected_at timestamptz NOT NULL
+        CONSTRAINT ck_inspections_inspected_at CHECK (inspected_at BETWEEN '1950-01-01' AND '2200-01-01'),
     odometer_km double precision CONSTRAINT ck_inspections_odometer_km CHECK (odometer_km BETWEEN 0 AND 10000000),
     engine_hours double precision CONSTRAINT ck_inspections_engine_hours CHECK (engine_hours BETWEEN 0 AND 1000000),
     summary text CONSTRAINT ck_inspections_summary CHECK (length(summary) <= 2000),
@@ -438,12 +442,13 @@ CREATE TRIGGER number_work_order BEFORE INSERT ON work_orders
 -- Which status may follow which, whoever writes it, and when it came to be.
 CREATE FUNCTION move_work_order() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NEW.status <> OLD.status THEN
-        IF OLD.status IN ('completed', 'cancelled') OR NEW.status = 'open' AND OLD.status <> 'on_hold' THEN
-            RAISE EXCEPTION 'work order %: status: % cannot become %', OLD.reference, OLD.status, NEW.status
-                USING ERRCODE = 'check_violation', CONSTRAINT = 'ck_work_orders_status_move',
-                      HINT = 'completed and cancelled are for good; only what is on hold becomes open again';
-        END IF;
+    IF TG_OP = 'UPDATE' AND NEW.status <> OLD.status
+       AND (OLD.status IN ('completed', 'cancelled') OR NEW.status = 'open' AND OLD.status <> 'on_hold') THEN
+        RAISE EXCEPTION 'work order %: status: % cannot become %', OLD.reference, OLD.status, NEW.status
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'ck_work_orders_status_move',
+                  HINT = 'completed and cancelled are for good; only what is on hold becomes open again';
+    END IF;
+    IF TG_OP = 'INSERT' OR NEW.status <> OLD.status THEN
         IF NEW.status = 'in_progress' THEN
             NEW.started_at := coalesce(NEW.started_at, now());
         ELSIF NEW.status = 'completed' THEN
@@ -453,13 +458,15 @@ BEGIN
         END IF;
     END IF;
     IF NEW.completed_at > now() + INTERVAL '1 hour' THEN
-        RAISE EXCEPTION 'work order %: completed_at: in the future', OLD.reference
+        RAISE EXCEPTION 'work order %: completed_at: in the future', coalesce(OLD.reference, NEW.id::text)
             USING ERRCODE = 'check_violation', CONSTRAINT = 'ck_work_orders_completed_at_future';
     END IF;
     RETURN NEW;
 END $$;
 CREATE TRIGGER move_work_order BEFORE UPDATE OF status, completed_at ON work_orders
     FOR EACH ROW EXECUTE FUNCTION move_work_order();
+CREATE TRIGGER begin_work_order BEFORE INSERT ON work_orders
+    FOR EACH ROW WHEN (NEW.status <> 'open' OR NEW.completed_at IS NOT NULL) EXECUTE FUNCTION move_work_order();
 
 -- A cycle has one work order. Where it was cancelled, putting the service off begins a cycle of its own, and with it
 -- asks for another order.
