@@ -1,6 +1,7 @@
 """Numbers without gaps, statuses that may follow each other, and orders that other applications write."""
 
 import threading
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,6 +47,35 @@ def test_what_a_key_refuses_or_a_conflict_passes_over_spends_no_number(garage: G
             [van],
         )
     assert [(order["number"], order["source_id"]) for order in garage.orders()] == [(1, "a"), (2, "b"), (3, "c")]
+
+
+@pytest.mark.parametrize("status", ["completed", "cancelled"])
+def test_what_is_inserted_as_closed_has_a_number_of_its_own_while_the_report_is_open(
+    garage: Garage, status: str
+) -> None:
+    van = garage.vehicle()
+    closed = INSERT.replace("source_id)", "source_id, status)").replace("%s)", "%s, %s)")
+    with _app(garage) as app:
+        app.execute(INSERT, [van, "a"])
+        app.execute(closed, [van, "a", status])
+        app.execute(closed, [van, "a", status])
+    assert [(order["number"], order["status"]) for order in garage.orders()] == [(1, "open"), (2, status), (3, status)]
+
+
+def test_what_is_inserted_while_the_open_order_of_its_report_is_being_closed_has_a_number(garage: Garage) -> None:
+    van = garage.vehicle()
+    with _app(garage) as closing, _app(garage) as app:
+        app.execute(INSERT, [van, "a"])
+        pid = app.info.backend_pid
+        inserting = threading.Thread(target=app.execute, args=(INSERT, [van, "a"]))
+        with closing.transaction():
+            closing.execute("UPDATE work_orders SET status = 'completed' WHERE vehicle_id = %s", [van])
+            inserting.start()
+            while not garage.rows("SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", pid):
+                assert inserting.is_alive()
+                time.sleep(0.01)
+        inserting.join(10)
+    assert [(order["number"], order["status"]) for order in garage.orders()] == [(1, "completed"), (2, "open")]
 
 
 def test_applications_that_insert_at_once_leave_no_gap(garage: Garage) -> None:

@@ -402,8 +402,9 @@ CREATE INDEX ix_vehicle_faults_grave ON vehicle_faults (tenant_id, first_seen_at
 _FUNCTIONS = """
 -- The next number of the tenant, for who inserts one order; the due check numbers its set itself. Runs as the owner,
 -- because nobody else may touch a counter; another tenant's is left alone, and its policy refuses the row. An order
--- that its unique keys will refuse, or ON CONFLICT pass over, spends no number. Who opens an order for a service whose
--- own was cancelled begins a cycle with it.
+-- that its unique keys will refuse, or ON CONFLICT pass over, spends no number; the other one is locked, so that it
+-- stays until then what refuses this one. Who opens an order for a service whose own was cancelled begins a cycle with
+-- it.
 CREATE FUNCTION number_work_order() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -425,10 +426,14 @@ BEGIN
         END IF;
     END IF;
     IF EXISTS (SELECT FROM work_orders w WHERE w.schedule_id = NEW.schedule_id AND w.vehicle_id = NEW.vehicle_id
-               AND (w.due_cycle = NEW.due_cycle OR w.status IN ('open', 'in_progress', 'on_hold')))
-       OR EXISTS (SELECT FROM work_orders w WHERE w.vehicle_id = NEW.vehicle_id AND w.source = NEW.source
-                  AND w.source_id = NEW.source_id AND w.status IN ('open', 'in_progress', 'on_hold'))
-       OR EXISTS (SELECT FROM work_orders w WHERE w.id = NEW.id) THEN
+               AND w.due_cycle = NEW.due_cycle)
+       OR EXISTS (SELECT FROM work_orders w WHERE w.id = NEW.id)
+       OR NEW.status IN ('open', 'in_progress', 'on_hold') AND (
+           EXISTS (SELECT FROM work_orders w WHERE w.schedule_id = NEW.schedule_id AND w.vehicle_id = NEW.vehicle_id
+                   AND w.status IN ('open', 'in_progress', 'on_hold') FOR SHARE)
+           OR EXISTS (SELECT FROM work_orders w WHERE w.vehicle_id = NEW.vehicle_id AND w.source = NEW.source
+                      AND w.source_id = NEW.source_id AND w.status IN ('open', 'in_progress', 'on_hold') FOR SHARE))
+    THEN
         NEW.number := 0;
         RETURN NEW;
     END IF;
