@@ -67,10 +67,50 @@ def is_due(connection: Connection, channel: str, now: datetime) -> bool:
 
 
 # One priority after the other by the index, so that a long queue of what may wait is not read to find what may not.
-_CLAIM = text(
-    f"""
-    WITH due AS MATERIALIZED (
+_FOUND_BY_PRIORITY = """
+    found AS MATERIALIZED (
         SELECT d.* FROM generate_series(0, 3) AS p (priority)
+        CROSS JOIN LATERAL (
+            SELECT n.id, n.priority, n.next_attempt_at FROM notifications n
+            WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = p.priority
+              AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())
+            ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
+        ) d
+        ORDER BY d.priority, d.next_attempt_at LIMIT :batch
+    )
+"""
+# The endpoints that anything waits for, from one to the next by the index; then a few of each.
+_FOUND_BY_ENDPOINT = """
+    waiting (endpoint_id) AS (
+        (SELECT n.endpoint_id FROM notifications n
+         WHERE n.state = 'ready' AND n.channel = :channel AND n.endpoint_id IS NOT NULL
+         ORDER BY n.endpoint_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT n.endpoint_id FROM notifications n
+                WHERE n.state = 'ready' AND n.channel = :channel AND n.endpoint_id > w.endpoint_id
+                ORDER BY n.endpoint_id LIMIT 1)
+        FROM waiting w WHERE w.endpoint_id IS NOT NULL
+    ),
+    found AS MATERIALIZED (
+        SELECT d.* FROM waiting w
+        CROSS JOIN LATERAL (
+            SELECT e.* FROM generate_series(0, 3) AS p (priority)
+            CROSS JOIN LATERAL (
+                SELECT n.id, n.priority, n.next_attempt_at FROM notifications n
+                WHERE n.state = 'ready' AND n.channel = :channel AND n.endpoint_id = w.endpoint_id
+                  AND n.priority = p.priority AND n.next_attempt_at <= :now
+                  AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())
+                ORDER BY n.next_attempt_at LIMIT :each FOR UPDATE SKIP LOCKED
+            ) e
+            ORDER BY e.priority, e.next_attempt_at LIMIT :each
+        ) d
+        ORDER BY d.priority, d.next_attempt_at LIMIT :batch
+    )
+"""
+_CLAIM = f"""
+    WITH RECURSIVE {{found}},
+    due AS MATERIALIZED (
+        SELECT d.* FROM found f
         CROSS JOIN LATERAL (
             SELECT n.id, n.tenant_id, n.alert_id, n.user_id, n.address, n.priority, n.next_attempt_at,
                    CASE WHEN n.expires_at <= :now THEN 'expired'
@@ -83,12 +123,8 @@ _CLAIM = text(
                         WHEN n.while_open AND EXISTS (SELECT FROM alerts a WHERE a.id = n.alert_id
                                                       AND a.resolved_at IS NOT NULL) THEN 'resolved'
                         ELSE 'unsubscribed, or the address does not exist' END AS end_reason
-            FROM notifications n
-            WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = p.priority
-              AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())
-            ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
+            FROM notifications n WHERE n.id = f.id
         ) d
-        ORDER BY d.priority, d.next_attempt_at LIMIT :batch
     ),
     dropped AS (
         UPDATE notifications n
@@ -117,16 +153,26 @@ _CLAIM = text(
     LEFT JOIN connections c ON c.id = a.connection_id
     ORDER BY n.priority, n.next_attempt_at, n.id
     """
-)
+_CLAIM_ANY = text(_CLAIM.format(found=_FOUND_BY_PRIORITY))
+_CLAIM_FAIRLY = text(_CLAIM.format(found=_FOUND_BY_ENDPOINT))
 
 
-def claim(connection: Connection, channel: str, token: UUID, now: datetime, *, batch: int) -> tuple[list[Notice], int]:
+def claim(
+    connection: Connection, channel: str, token: UUID, now: datetime, *, batch: int, each: int | None = None
+) -> tuple[list[Notice], int]:
     """Take what is due for a while, critical first; end what is too late, unsubscribed or resolved meanwhile.
+
+    Args:
+        each: at most so many of one endpoint; None for a channel that has none.
 
     Returns:
         What was taken, and how many were ended.
     """
-    rows = connection.execute(_CLAIM, {"channel": channel, "token": token, "now": now, "batch": batch}).all()
+    values = {"channel": channel, "token": token, "now": now, "batch": batch}
+    if each is None:
+        rows = connection.execute(_CLAIM_ANY, values).all()
+    else:
+        rows = connection.execute(_CLAIM_FAIRLY, values | {"each": each}).all()
     found = [Notice(*(*row[:21], details_of(row[21]), *row[22:-1])) for row in rows if row[0] is not None]
     return found, rows[0][-1]
 

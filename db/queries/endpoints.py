@@ -59,6 +59,15 @@ _FAILED = text(
 )
 
 
+_LEAVE_ALONE = text(
+    """
+    UPDATE notifications SET next_attempt_at = :until
+    WHERE state = 'ready' AND channel = :channel AND endpoint_id = :id AND next_attempt_at < :until
+      AND claim_token IS NULL
+    """
+)
+
+
 def note_success(connection: Connection, endpoint: Endpoint) -> None:
     """An endpoint works, again."""
     if endpoint.failing_since is not None:
@@ -69,6 +78,11 @@ def note_failure(connection: Connection, endpoint: Endpoint, tried: UUID, now: d
     """An endpoint did not take the notification `tried`: what else waits for it is left alone until then."""
     values = {"id": endpoint.id, "channel": endpoint.channel, "tried": tried, "now": now, "until": until}
     connection.execute(_FAILED, values)
+
+
+def leave_alone(connection: Connection, endpoint: Endpoint, until: datetime) -> None:
+    """An endpoint is slow: what waits for it gives way to the others until then."""
+    connection.execute(_LEAVE_ALONE, {"id": endpoint.id, "channel": endpoint.channel, "until": until})
 
 
 # Its owner is told by another way: the alert is everybody's who is told of such.

@@ -32,7 +32,10 @@ BATCH = 100
 THREADS = 8
 MOST_PAYLOAD_BYTES = 20_000
 """Endpoints may refuse larger ones (standardwebhooks spec, "Payload size", read 2026-11)."""
-_SEND_FOR_S = LEASE_S / 4
+_EACH = 25
+"""So many of one endpoint in a claim."""
+_SEND_FOR_S = LEASE_S / 9
+"""For how long the calls of a claim begin, all endpoints together; who is slower gives way for `_SHORTEST_PAUSE`."""
 _SHORTEST_PAUSE = timedelta(seconds=30)
 
 Send = Callable[[Endpoint, Notice, datetime], Answered]
@@ -57,18 +60,26 @@ def call_due(
         with database.system_transaction() as connection:
             if not deliveries.is_due(connection, channel, now):
                 return counts, False
-            notices, dropped = deliveries.claim(connection, channel, token, now, batch=BATCH)
+            notices, dropped = deliveries.claim(connection, channel, token, now, batch=BATCH, each=_EACH)
             found = endpoints.read_endpoints(connection, {n.endpoint_id for n in notices if n.endpoint_id}, now)
         _add(counts, "dropped", dropped)
         if not notices and not dropped:
             return counts, False
+        stop_at = time.monotonic() + _SEND_FOR_S
         by_endpoint: dict[UUID | None, list[Notice]] = defaultdict(list)
         for notice in notices:
             by_endpoint[notice.endpoint_id].append(notice)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="endpoints") as threads:
             calls = [
                 threads.submit(
-                    _call, database, token, found.get(endpoint_id) if endpoint_id else None, group, send, schedule_s
+                    _call,
+                    database,
+                    token,
+                    found.get(endpoint_id) if endpoint_id else None,
+                    group,
+                    send,
+                    schedule_s,
+                    stop_at,
                 )
                 for endpoint_id, group in by_endpoint.items()
             ]
@@ -85,10 +96,10 @@ def _call(
     notices: Sequence[Notice],
     send: Send,
     schedule_s: tuple[int, ...],
+    stop_at: float,
 ) -> Counts:
     """Send to one endpoint in order, each recorded as it is answered; after the first failure the rest waits."""
     counts: Counts = {}
-    stop_at = time.monotonic() + _SEND_FOR_S
     for number, notice in enumerate(notices):
         now = datetime.now(UTC)
         if endpoint is None or endpoint.is_disabled:
@@ -96,7 +107,7 @@ def _call(
             _record(database, token, outcomes, counts)
             return counts
         if time.monotonic() > stop_at:
-            _give_back(database, token, notices[number:], now, None)
+            _give_way(database, token, endpoint, notices[number:], now, is_slow=number > 0)
             return counts
         outcome, disabled = _attempt(endpoint, notice, send, schedule_s, now)
         rest = notices[number + 1 :]
@@ -170,6 +181,17 @@ def _give_back(
 ) -> None:
     outcomes = [Outcome(each.id, "ready", None, now, next_at=until) for each in notices]
     _record(database, token, outcomes, {})
+
+
+def _give_way(
+    database: Database, token: UUID, endpoint: Endpoint, notices: Sequence[Notice], now: datetime, *, is_slow: bool
+) -> None:
+    """Give back what there was no time for: to be sent at once where it was not the endpoint that took it."""
+    until = now + _SHORTEST_PAUSE if is_slow else None
+    _give_back(database, token, notices, now, until)
+    if until is not None:
+        with database.system_transaction() as connection:
+            endpoints.leave_alone(connection, endpoint, until)
 
 
 def _record(database: Database, token: UUID, outcomes: Sequence[Outcome], counts: Counts) -> None:

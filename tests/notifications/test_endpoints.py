@@ -222,6 +222,42 @@ def test_a_dead_endpoint_costs_one_try_and_keeps_no_other_waiting(desk: Desk, ho
     assert counts["put_off"] < 250
 
 
+def test_a_slow_endpoint_with_a_long_queue_keeps_no_other_waiting(
+    desk: Desk, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.notifications.endpoints._SEND_FOR_S", 0.5)
+    slow = Endpoint(desk, hook.url)
+    hook.answers = [0.2]
+    desk.alerts(150)
+    with listening() as fast_hook:
+        fast = Endpoint(Desk(desk.platform, "other"), fast_hook.url)
+        fast.desk.alert()
+
+        counts = slow.call()
+
+        assert len(fast_hook.calls) == 1
+    assert 2 <= len(hook.calls) < 10
+    assert counts == {"sent": len(hook.calls) + 1}
+    rows = desk.admin.execute(
+        "SELECT count(*), sum(attempts), min(next_attempt_at - now()) FROM notifications WHERE state = 'ready'"
+    ).fetchone()
+    assert rows is not None
+    assert rows[:2] == (150 - len(hook.calls), 0)
+    assert rows[2] > timedelta(seconds=20), "all of it gives way, not only what was claimed"
+
+
+def test_an_endpoint_that_no_thread_came_to_is_not_taken_for_a_slow_one(
+    desk: Desk, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.notifications.endpoints._SEND_FOR_S", 0.1)
+    monkeypatch.setattr("jobs.notifications.endpoints.THREADS", 1)
+    slow = [Endpoint(desk, hook.url, name=f"slow {number}") for number in range(3)]
+    hook.answers = [0.2]
+    desk.alerts(2)
+
+    assert slow[0].call() == {"sent": 3}, "one of each, the others after the pause"
+
+
 @pytest.mark.parametrize(
     ("events", "min_severity", "is_sent"),
     [

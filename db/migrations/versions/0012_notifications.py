@@ -117,6 +117,8 @@ def upgrade() -> None:
         CREATE INDEX ix_notifications_pending ON notifications (next_attempt_at) WHERE state = 'pending';
         CREATE INDEX ix_notifications_ready ON notifications (channel, priority, next_attempt_at)
             WHERE state = 'ready';
+        CREATE INDEX ix_notifications_endpoint ON notifications (channel, endpoint_id, priority, next_attempt_at)
+            WHERE state = 'ready' AND endpoint_id IS NOT NULL;
         CREATE INDEX ix_notifications_recipient ON notifications (tenant_id, channel, address, planned_at)
             WHERE state IN ('ready', 'sent');
         CREATE INDEX ix_notifications_folded ON notifications (folded_into) WHERE folded_into IS NOT NULL;
