@@ -15,6 +15,8 @@ from jobs.outcomes import Counts
 _log = structlog.get_logger()
 
 BATCH = 200
+MOST_ENDED = 20
+"""So many sessions in a row, that a server ends over a mail and that took none, are the mails' doing; more an outage."""
 
 
 def send_due(
@@ -36,15 +38,17 @@ def send_due(
     with database.system_transaction() as connection:
         if not deliveries.is_due(connection, "email", now_utc()):
             return counts, False
-    is_more = True
-    try:
-        while is_more and time.monotonic() < until:
+    is_more, ended = True, 0
+    while is_more and time.monotonic() < until:
+        try:
             with MailSession(server) as session:
-                _end_outage(database)
                 is_more = _send_over(database, session, letterhead, until, batch, counts)
-    except MailServerAway as error:
-        _begin_outage(database, str(error))
-        return counts, False
+            ended = 0
+        except MailServerAway as error:
+            ended += 1
+            if not error.in_mail or ended >= MOST_ENDED:
+                _begin_outage(database, str(error))
+                return counts, False
     return counts, is_more
 
 
@@ -79,6 +83,9 @@ def _send_over(
             if taken + sending.answered == 0:
                 raise
             return True  # many servers end a connection after so many mails
+        finally:
+            if taken == 0 and sending.answered > 0:
+                _end_outage(database)
         taken += sending.answered
     return True
 

@@ -61,6 +61,7 @@ class Inbox:
     port: int = field(default_factory=free_port)
     mails: list[Received] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
+    refused_sender: str | None = None
     at_data: Callable[[Received], str | None] = lambda mail: None
     sessions: int = 0
     is_pipelining: bool = False
@@ -73,6 +74,12 @@ class Inbox:
         session.host_name = hostname
         self.sessions += 1
         return [responses[0], "250-PIPELINING", *responses[1:]] if self.is_pipelining else responses
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        envelope.mail_from = address
+        return self.refused_sender or "250 OK"
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

@@ -11,6 +11,7 @@ import pytest
 from db.queries.deliveries import Outcome
 from jobs.notifications import delivery, mails
 from jobs.notifications.batch import Batch
+from jobs.notifications.mails import MOST_ENDED
 from jobs.settings import get_settings
 from tests.notifications.conftest import DELIVER, Desk, Inbox, Received
 
@@ -203,6 +204,49 @@ def test_a_mail_that_ends_every_session_keeps_no_other_back_and_is_given_up(told
 
     assert any_inbox.to.count("ann@acme.example") == 2
     assert told.value("SELECT state || attempts FROM notifications WHERE address LIKE 'poison%%'") == "failed10"
+
+
+def test_addresses_that_the_server_ends_the_session_over_keep_no_other_mail_back(told: Desk, any_inbox: Inbox) -> None:
+    for number in range(15):
+        any_inbox.answers[f"p{number}@other.example"] = "421 4.7.0 try later"
+        told.alert("geofence_entry", "high", recipients=[f"p{number}@other.example"])
+    told.admin.execute("UPDATE notifications SET state = 'suppressed' WHERE NOT is_named")
+    told.alert("geofence_entry", "low")
+
+    assert told.deliver()["sent"] == 1
+
+    assert any_inbox.to == ["ann@acme.example"]
+    assert told.value("SELECT count(*) FROM channel_outages") == 0
+    assert told.value("SELECT min(attempts) FROM notifications WHERE is_named") == 1
+
+
+def test_a_server_that_ends_every_session_is_an_outage_after_some_mails(told: Desk, any_inbox: Inbox) -> None:
+    told.alerts(60, "geofence_entry")
+    told.admin.execute(
+        "UPDATE notifications SET address = 'u' || replace(id::text, '-', '') || '@acme.example', state = 'ready'"
+    )
+    any_inbox.at_data = lambda mail: "421 4.3.2 shutting down"
+
+    assert told.deliver() == {"put_off": MOST_ENDED}
+
+    assert told.value("SELECT count(*) FROM channel_outages") == 1
+
+
+def test_a_server_that_lets_us_in_and_takes_nothing_is_one_outage(
+    told: Desk, inbox: Inbox, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inbox.refused_sender = "550 5.7.1 sender refused"
+    told.alert()
+    for _ in range(4):
+        told.deliver()
+    assert told.value("SELECT tries FROM channel_outages") == 4
+    inbox.refused_sender = None
+    assert told.deliver() == {"sent": 1}
+
+    printed = capsys.readouterr()
+    logged = printed.out + printed.err + caplog.text
+    assert logged.count("mail_server_away") == 1
+    assert logged.count("mail_server_back") == 1
 
 
 @pytest.mark.parametrize(
