@@ -100,7 +100,8 @@ _REASON = f"""
 """
 _JUDGED = f"""
     judged AS MATERIALIZED (
-        SELECT c.id, c.schedule_id, c.vehicle_id, c.cycle, c.next_due_date, c.snoozed_until, c.read_km, c.read_hours,
+        SELECT c.id, c.schedule_id, c.vehicle_id, c.cycle, c.level, c.next_due_date, c.next_due_km,
+               c.next_due_engine_hours, c.snoozed_until, c.read_km, c.read_hours,
                j.status, CASE WHEN o.is_open THEN o.id END AS open_order_id,
                CASE WHEN o.is_open THEN o.reference END AS reference, o.priority AS order_priority,
                s.name AS schedule_name, s.description, s.checklist, s.vendor_id, s.facility_id, s.priority,
@@ -165,16 +166,34 @@ _ORDERS = f"""
     )
 """
 
-# What is worse replaces what was told before; what is over is resolved, also of triggers that are no more.
+# What is told of a cycle is told once: its alert stays while a forecast goes back behind it, and only what is worse
+# replaces it. It is over with its service, when that is put off, or when a changed schedule makes it due later.
+_KINDS = "ARRAY['maintenance_due_soon', 'maintenance_due', 'maintenance_overdue']"
+_DUE_AT = """jsonb_build_object('due_on', {0}.next_due_date, 'due_km', {0}.next_due_km,
+                                  'due_engine_hours', {0}.next_due_engine_hours)"""
 _ALERTS = f"""
     told AS MATERIALIZED (
-        SELECT kind, subject FROM alerts
-        WHERE tenant_id = {_TENANT} AND resolved_at IS NULL
-          AND kind IN ('maintenance_due_soon', 'maintenance_due', 'maintenance_overdue')
+        SELECT a.id, a.subject, a.level,
+               CASE WHEN j.id IS NOT NULL
+                    THEN j.status = 'snoozed' OR j.level < a.level AND NOT a.details @> {_DUE_AT.format("j")}
+                    ELSE t.id IS NULL OR coalesce(t.snoozed_until > CAST(:today AS date), false)
+                         OR NOT a.details @> {_DUE_AT.format("t")} END AS is_over
+        FROM (
+            SELECT id, vehicle_id, subject, details, array_position({_KINDS}, kind) AS level FROM alerts
+            WHERE tenant_id = {_TENANT} AND resolved_at IS NULL AND kind = ANY({_KINDS})
+        ) a
+        LEFT JOIN judged j ON 'maintenance:' || j.id = a.subject
+        LEFT JOIN LATERAL (
+            SELECT * FROM maintenance_triggers
+            WHERE j.id IS NULL AND vehicle_id = a.vehicle_id AND 'maintenance:' || id = a.subject
+              AND tenant_id = {_TENANT} AND is_active
+            LIMIT 1
+        ) t ON true
     ),
     to_tell AS MATERIALIZED (
         SELECT j.*, 'maintenance_' || j.status AS kind, 'maintenance:' || j.id AS subject
-        FROM judged j WHERE j.status IN ('due_soon', 'due', 'overdue')
+        FROM judged j LEFT JOIN told a ON a.subject = 'maintenance:' || j.id AND NOT a.is_over
+        WHERE j.status IN ('due_soon', 'due', 'overdue') AND (a.level IS NULL OR a.level < j.level)
     ),
     alerted AS (
         INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
@@ -186,22 +205,20 @@ _ALERTS = f"""
                    'schedule_id', j.schedule_id, 'schedule_name', j.schedule_name, 'vehicle_id', j.vehicle_id,
                    'vehicle_name', j.vehicle_name, 'work_order_id', coalesce(o.id, j.open_order_id),
                    'work_order_number', coalesce(o.reference, j.reference), 'status', j.status, 'reason', j.reason,
-                   'predicted_on', j.predicted_on, 'due_on', j.next_due_date, 'vendor_name', d.name,
-                   'checklist', j.checklist),
+                   'predicted_on', j.predicted_on, 'vendor_name', d.name, 'checklist', j.checklist)
+                   || {_DUE_AT.format("j")},
                :now
         FROM to_tell j
-        LEFT JOIN told a ON a.kind = j.kind AND a.subject = j.subject
         LEFT JOIN opened o ON o.schedule_id = j.schedule_id AND o.vehicle_id = j.vehicle_id
         LEFT JOIN vendors d ON d.id = j.vendor_id
-        WHERE a.kind IS NULL
         ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
         RETURNING kind
     ),
     resolved AS (
         UPDATE alerts a SET resolved_at = :now
-        WHERE a.tenant_id = {_TENANT} AND a.resolved_at IS NULL
-          AND a.kind IN ('maintenance_due_soon', 'maintenance_due', 'maintenance_overdue')
-          AND NOT EXISTS (SELECT FROM to_tell j WHERE j.kind = a.kind AND j.subject = a.subject)
+        WHERE a.resolved_at IS NULL
+          AND a.id = ANY(ARRAY(SELECT o.id FROM told o
+                               WHERE o.is_over OR o.subject IN (SELECT j.subject FROM to_tell j)))
         RETURNING 1
     )
 """

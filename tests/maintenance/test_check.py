@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -95,6 +96,8 @@ def test_the_alert_carries_what_a_message_needs(garage: Garage) -> None:
         "reason": "oil change: due today",
         "predicted_on": "2023-03-02",
         "due_on": "2023-03-02",
+        "due_km": None,
+        "due_engine_hours": None,
         "vendor_name": "Harbour Garage",
         "checklist": ["look"],
     }
@@ -229,6 +232,67 @@ def test_a_silent_meter_is_projected_by_the_use_of_the_last_thirty_days(garage: 
     assert garage.check(days=5)["work_orders"] == 1
     [order] = garage.orders()
     assert order["odometer_km"] == 7800, "an order shows what was read, not what is guessed"
+
+
+_KINDS_TOLD = "SELECT kind, count(*) FROM alerts WHERE kind LIKE 'maintenance_%%' GROUP BY kind ORDER BY kind"
+
+
+def _told(garage: Garage) -> dict[str, int]:
+    return {row["kind"]: row["count"] for row in garage.rows(_KINDS_TOLD)}
+
+
+def _forecast_due(garage: Garage) -> tuple[UUID, UUID]:
+    """Return a vehicle and its schedule: 13,000 of 15,000 km read, eight silent days ago, and overdue by forecast."""
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_distance=15_000, start_km=0)
+    for number in range(11):
+        garage.pass_days(1).drive(van, 10_000 + 300 * number)
+        garage.check()
+    for _ in range(8):
+        garage.check(days=1)
+    return van, schedule
+
+
+def test_a_forecast_that_a_reading_takes_back_and_that_comes_true_is_told_once(garage: Garage) -> None:
+    van, schedule = _forecast_due(garage)
+    once = {"maintenance_due_soon": 1, "maintenance_due": 1, "maintenance_overdue": 1}
+    assert _told(garage) == once
+    for km in (13_050, 14_100, 15_050, 15_400):
+        garage.pass_days(2).drive(van, km)
+        garage.check()
+        assert [kind for kind, _ in garage.open_alerts()] == ["maintenance_overdue"], "until it is done"
+    assert _told(garage) == once
+
+    [order] = garage.orders()
+    garage.complete(order["id"], completion_odometer_km=15_400)
+    garage.check()
+    assert garage.open_alerts() == []
+    garage.pass_days(30).drive(van, 29_500)
+    garage.check()
+    assert _told(garage) == once | {"maintenance_due_soon": 2}, "the next cycle is told anew"
+    assert garage.trigger(schedule)["cycle"] == 2
+
+
+def test_a_changed_schedule_that_makes_a_service_due_later_resolves_what_was_told(garage: Garage) -> None:
+    van, _ = _forecast_due(garage)
+    garage.admin.execute("UPDATE maintenance_schedules SET interval_distance = 40000")
+    garage.check(days=1)
+    assert garage.open_alerts() == []
+    garage.admin.execute("UPDATE maintenance_schedules SET interval_distance = 14000")
+    garage.pass_days(1).drive(van, 13_500)
+    garage.check()
+    assert [kind for kind, _ in garage.open_alerts()] == ["maintenance_due_soon"]
+
+
+def test_what_was_put_off_is_told_again_on_its_day(garage: Garage) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-31")
+    garage.check()
+    garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2023-03-04'")
+    garage.check(days=1)
+    assert garage.open_alerts() == []
+    garage.check(days=1)
+    garage.check()
+    assert _told(garage) == {"maintenance_due": 2}
 
 
 def test_a_forecast_ends_after_ninety_days_of_silence(garage: Garage) -> None:
