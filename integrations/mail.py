@@ -1,6 +1,7 @@
 """One connection to a mail server, for many mails: what it says of each is a value, what ends it for all an error."""
 
 import contextlib
+import io
 import re
 import smtplib
 import socket
@@ -8,12 +9,16 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from integrations.errors import PermanentError, TransientError
+from integrations.http_deadline import _BoundedSocket, deadline, within
 
 TIMEOUT_S = 30.0
+_TIMEOUTS = 2
+"""Opening a session, or handing one mail over, takes no longer than so many timeouts together."""
+_GOODBYE_S = 5.0
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 _LONGEST_REASON = 160
 _DONE, _SEND_IT = 250, 354
@@ -98,7 +103,9 @@ class MailSession:
     """
 
     def __init__(self, server: MailServer) -> None:
-        self._smtp = _open(server)
+        self._longest_s = server.timeout_s * _TIMEOUTS
+        with deadline(self._longest_s):
+            self._smtp = _open(server)
 
     def send(self, sender: str, to: str, content: bytes) -> Accepted | NotTaken:
         """Hand one mail over. Addresses are plain ones, checked by `mime.check_address`.
@@ -106,6 +113,10 @@ class MailSession:
         Raises:
             MailServerAway: the session is over; this mail may or may not have been accepted.
         """
+        with deadline(self._longest_s):
+            return self._send(sender, to, content)
+
+    def _send(self, sender: str, to: str, content: bytes) -> Accepted | NotTaken:
         replies: list[tuple[int, bytes]] = []
         try:
             self._ask((f"MAIL FROM:<{sender}>", f"RCPT TO:<{to}>", "DATA"), replies)
@@ -140,7 +151,7 @@ class MailSession:
 
     def close(self) -> None:
         """Say goodbye; a server that is gone is not waited for."""
-        with contextlib.suppress(smtplib.SMTPException, OSError):
+        with contextlib.suppress(smtplib.SMTPException, OSError), deadline(_GOODBYE_S):
             self._smtp.quit()
         self._smtp.close()
 
@@ -164,15 +175,34 @@ class MailSession:
         return NotTaken(code, _without_addresses(said, to), is_final, bad_address)
 
 
+class _Bounded(smtplib.SMTP):
+    """Keeps to the deadline: the timeout of a socket bounds one receive, and a server may send a byte now and then."""
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            stream: Any = self.sock.makefile("rb", buffering=0)
+            self.file = io.BufferedReader(_BoundedSocket(stream, self.sock))
+        return super().getreply()
+
+    def send(self, s: Any) -> None:
+        if self.sock is not None:
+            self.sock.settimeout(within(self.timeout))
+        super().send(s)
+
+
+class _BoundedOverTls(_Bounded, smtplib.SMTP_SSL):
+    pass
+
+
 def _open(server: MailServer) -> smtplib.SMTP:
     name = socket.gethostname() or "localhost"
     try:
         if server.tls == "smtps":
-            smtp: smtplib.SMTP = smtplib.SMTP_SSL(
+            smtp: smtplib.SMTP = _BoundedOverTls(
                 server.host, server.port, name, timeout=server.timeout_s, context=ssl.create_default_context()
             )
         else:
-            smtp = smtplib.SMTP(server.host, server.port, name, timeout=server.timeout_s)
+            smtp = _Bounded(server.host, server.port, name, timeout=server.timeout_s)
     except (smtplib.SMTPException, OSError) as error:
         raise MailServerAway(f"the mail server cannot be reached: {_named(error)}") from None
     assert smtp.sock is not None

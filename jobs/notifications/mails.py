@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 BATCH = 200
 MOST_ENDED = 20
-"""So many sessions in a row, that a server ends over a mail and that took none, are the mails' doing; more an outage."""
+"""So many sessions in a row that a server ends over a mail and that took none are the mails' doing; more an outage."""
 
 
 def send_due(

@@ -1,8 +1,10 @@
 """Getting in at a mail server: TLS that is verified, a login that is never shown, and servers that misbehave."""
 
+import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,3 +144,35 @@ def test_where_a_server_is(url: str, expected: MailServer) -> None:
 def test_what_is_no_server(url: str) -> None:
     with pytest.raises(PermanentError, match="must look like smtps://"):
         MailServer.from_url(url)
+
+
+def drip(server: socket.socket, greeting: bytes) -> None:
+    with contextlib.suppress(OSError):
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(greeting)
+            for byte in b"250 " + b"x" * 100 + b"\r\n":
+                connection.send(bytes([byte]))
+                time.sleep(0.1)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220 hello\r\n", b"220 hello\r\n250 hello\r\n"])
+def test_a_server_that_drips_its_answers_is_given_up(greeting: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server, greeting), daemon=True)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(MailServerAway):
+            send(f"smtp://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3)
+        assert time.monotonic() - began < 3
+        thread.join()
+
+
+def test_the_time_that_one_mail_took_is_not_taken_from_the_next() -> None:
+    with opened() as inbox:
+        server = MailServer.from_url(inbox.url)
+        quick = MailServer(server.host, server.port, server.tls, timeout_s=0.5)
+        inbox.at_data = lambda mail: time.sleep(0.4)
+        with MailSession(quick) as session:
+            for _ in range(4):
+                assert isinstance(session.send("a@x.example", "b@y.example", CONTENT), Accepted)
