@@ -56,22 +56,27 @@ def _on_clock(column: str) -> str:
 _TAKE = text(
     f"""
     WITH taken AS MATERIALIZED (
-        SELECT n.id, n.tenant_id, n.alert_id, n.channel, n.address, n.user_id, n.endpoint_id, n.is_named, n.category,
-               n.severity, n.while_open, n.expires_at, n.bundle IS NOT NULL AS is_due_digest
-        FROM notifications n
-        WHERE n.state = 'pending' AND n.next_attempt_at <= :now
-        ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
+        SELECT d.* FROM generate_series(0, 3) AS p (priority)
+        CROSS JOIN LATERAL (
+            SELECT n.id, n.tenant_id, n.alert_id, n.channel, n.address, n.user_id, n.endpoint_id, n.is_named,
+                   n.category, n.severity, n.while_open, n.expires_at, n.bundle IS NOT NULL AS is_due_digest,
+                   n.priority, n.next_attempt_at
+            FROM notifications n
+            WHERE n.state = 'pending' AND n.priority = p.priority AND n.next_attempt_at <= :now
+            ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
+        ) d
+        ORDER BY d.priority, d.next_attempt_at LIMIT :batch
     ),
     recipients AS MATERIALIZED (
         SELECT g.*, u.time_zone AS user_zone, t.time_zone AS tenant_zone,
                {_on_clock("p.quiet_from")} AS quiet_from, {_on_clock("p.quiet_to")} AS quiet_to,
                coalesce(p.digest, 'none') AS digest, {_on_clock("p.digest_at")} AS digest_at,
-               CASE WHEN NOT t.is_active OR t.deleted_at IS NOT NULL THEN 'the tenant is not active'
+               CASE WHEN t.is_active IS NOT TRUE OR t.deleted_at IS NOT NULL THEN 'the tenant is not active'
                     WHEN g.user_id IS NOT NULL AND (u.id IS NULL OR u.status <> 'active') THEN 'the user has left'
                     WHEN g.user_id IS NOT NULL AND NOT g.is_named AND p.enabled IS NOT TRUE THEN 'turned off'
                     END AS problem
         FROM (SELECT DISTINCT tenant_id, channel, user_id, is_named, category FROM taken) g
-        JOIN tenants t ON t.id = g.tenant_id
+        LEFT JOIN tenants t ON t.id = g.tenant_id
         LEFT JOIN users u ON u.tenant_id = g.tenant_id AND u.id = g.user_id AND u.deleted_at IS NULL
         LEFT JOIN LATERAL (
             SELECT p.* FROM notification_preferences p
@@ -143,7 +148,7 @@ _TAKE = text(
 
 
 def take_pending(connection: Connection, now: datetime, *, window_s: float, batch: int) -> tuple[list[Group], int, int]:
-    """Lock what is pending and due, oldest first; end what is too late, turned off or resolved.
+    """Lock what is pending and due, critical first; end what is too late, turned off or resolved.
 
     Returns:
         The rest by recipient and category, how many expired, and how many others were dropped.
@@ -195,7 +200,8 @@ _FOLD = text(
                                address, dedupe_key, is_named, state, planned_at, next_attempt_at, expires_at)
     SELECT folded, tenant_id, category, kind, severity,
            4 - array_position(ARRAY['low', 'medium', 'high', 'critical'], severity), channel, user_id, endpoint_id,
-           address, kind || ':' || (ids[1])::text, is_named, 'ready', :now, :now, :now + INTERVAL '1 day'
+           address, kind || ':' || (ids[1])::text, is_named, 'ready', :now, :now,
+           greatest((SELECT max(n.expires_at) FROM notifications n WHERE n.id = ANY (d.ids)), :now + INTERVAL '1 day')
     FROM jsonb_to_recordset(:decisions) AS d
         (ids uuid[], folded uuid, tenant_id uuid, category text, kind text, severity text, channel text, user_id uuid,
          endpoint_id uuid, address text, is_named boolean)

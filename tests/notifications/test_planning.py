@@ -231,3 +231,50 @@ def test_a_time_that_no_clock_shows_is_refused_and_ends_the_run_of_nobody(
 
     assert told.deliver()["sent"] == 1
     assert inbox.to == ["bob@other.example"]
+
+
+def test_a_long_queue_of_one_tenant_keeps_no_critical_one_of_another_waiting(
+    told: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.notifications.planning.BATCH", 5)
+    told.alerts(20, severity="low")
+    other = Desk(told.platform, "other")
+    other.prefer()
+    other.user("bob@other.example")
+    other.alert(severity="critical")
+    from jobs import process
+
+    plan(process.get_database(), datetime.now(UTC), until=0)
+
+    assert told.value("SELECT state FROM notifications WHERE tenant_id = %s", other.tenant_id) == "ready"
+    assert told.states()["pending"] == 20 - 4
+
+
+def test_what_is_left_of_a_tenant_that_is_gone_ends_and_blocks_nobody(
+    told: Desk, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.notifications.planning.BATCH", 5)
+    told.alert()
+    told.admin.execute(
+        "INSERT INTO notifications (tenant_id, category, kind, severity, priority, channel, address, dedupe_key,"
+        " expires_at, next_attempt_at) SELECT gen_random_uuid(), 'other', 'x', 'critical', 0, 'email', 'a@b.example',"
+        " g::text, now() + INTERVAL '1 day', now() - INTERVAL '1 hour' FROM generate_series(1, 12) AS g"
+    )
+
+    assert told.deliver() == {"suppressed": 12, "ready": 1, "sent": 1}
+
+    assert inbox.to == ["ann@acme.example"]
+    assert told.states() == {"suppressed": 12, "sent": 1}
+
+
+def test_a_summary_waits_for_a_server_as_long_as_what_it_tells_of(told: Desk, inbox: Inbox) -> None:
+    told.alerts(30, "maintenance_overdue")
+    told.alerts(30, "offline")
+    inbox.stop()
+    told.deliver()
+    told.pass_time(timedelta(days=2))
+    inbox.start()
+    told.deliver()
+
+    (mail,) = inbox.mails
+    assert mail.parsed["Subject"] == "30 alerts in one message: maintenance"

@@ -114,7 +114,7 @@ def upgrade() -> None:
             CONSTRAINT ck_notifications_claim CHECK (num_nulls(claim_token, claimed_until) IN (0, 2)),
             CONSTRAINT uq_notifications_dedupe UNIQUE (tenant_id, dedupe_key)
         ) WITH (fillfactor = 70);
-        CREATE INDEX ix_notifications_pending ON notifications (next_attempt_at) WHERE state = 'pending';
+        CREATE INDEX ix_notifications_pending ON notifications (priority, next_attempt_at) WHERE state = 'pending';
         CREATE INDEX ix_notifications_ready ON notifications (channel, priority, next_attempt_at)
             WHERE state = 'ready';
         CREATE INDEX ix_notifications_endpoint ON notifications (channel, endpoint_id, priority, next_attempt_at)
