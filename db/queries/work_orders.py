@@ -18,7 +18,7 @@ _RECENT = f"CAST(:now AS timestamptz) - interval '{RECENT_DAYS} days'"
 # A fault code that comes back after its order was closed is another fault; any other report has one order for good.
 _REPORTED = f"""
     reported AS (
-        SELECT f.vehicle_id, 'fault_code' AS source, concat_ws(':', f.protocol, f.code, nullif(f.source, ''))
+        SELECT f.vehicle_id, 'fault_code' AS source, left(concat_ws(':', f.protocol, f.code, nullif(f.source, '')), 200)
                    AS source_id,
                f.severity, 'Fault code ' || f.code AS title, f.description, f.first_seen_at AS since
         FROM vehicle_faults f
@@ -41,11 +41,11 @@ _REPORTED = f"""
         JOIN vehicles v ON v.id = r.vehicle_id AND v.tenant_id = {_TENANT}
         LEFT JOIN LATERAL (
             SELECT true AS found FROM work_orders w
-            WHERE w.vehicle_id = r.vehicle_id AND w.source = r.source AND w.source_id = left(r.source_id, 200)
+            WHERE w.vehicle_id = r.vehicle_id AND w.source = r.source AND w.source_id = r.source_id
               AND (w.status IN {OPEN} OR w.created_at >= r.since) LIMIT 1
         ) o ON true
         WHERE o.found IS NULL AND v.deleted_at IS NULL AND v.status NOT IN ('retired', 'sold')
-        ORDER BY r.vehicle_id, r.source, r.source_id LIMIT {MOST}
+        ORDER BY r.vehicle_id, r.source, r.source_id, r.severity <> 'critical' LIMIT {MOST}
     )
 """
 _OPEN_CORRECTIVE = text(
@@ -60,7 +60,7 @@ _OPEN_CORRECTIVE = text(
     INSERT INTO work_orders (tenant_id, number, vehicle_id, type, priority, title, description, source, source_id,
                              facility_id, odometer_km, engine_hours, created_at)
     SELECT app_tenant_id(), n.before + row_number() OVER (ORDER BY j.vehicle_id, j.source, j.source_id), j.vehicle_id,
-           'corrective', j.severity, left(j.title, 200), left(j.description, 10000), j.source, left(j.source_id, 200),
+           'corrective', j.severity, left(j.title, 200), left(j.description, 10000), j.source, j.source_id,
            j.facility_id, k.value, h.value, :now
     FROM missing j CROSS JOIN numbers n
     LEFT JOIN vehicle_meters k ON k.vehicle_id = j.vehicle_id AND k.meter = 'odometer_km'

@@ -80,6 +80,16 @@ def test_what_is_old_or_of_a_vehicle_out_of_use_opens_nothing(garage: Garage) ->
     assert _open(garage) == 0
 
 
+def test_fault_codes_that_are_alike_in_all_that_an_order_keeps_of_them_have_one_order(garage: Garage) -> None:
+    van = garage.vehicle()
+    for severity, source in (("high", "a"), ("critical", "b"), ("high", "c")):
+        _fault(garage, van, "c" * 200, severity, source=source)
+    assert _open(garage) == 1
+    _fault(garage, garage.vehicle("other"))
+    assert _open(garage) == 1
+    assert [(order["number"], order["priority"]) for order in garage.orders()] == [(1, "critical"), (2, "high")]
+
+
 REPORT = {"source": "driver_report", "source_id": "r-1", "title": "Mirror broken"}
 
 
