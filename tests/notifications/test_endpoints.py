@@ -119,7 +119,10 @@ def test_while_a_secret_is_replaced_both_sign(desk: Desk, hook: Hook) -> None:
     Webhook(new).verify(second.body, second.headers)
 
 
-@pytest.mark.parametrize("answer", [500, 503, 400, 404, 429, (302, {"Location": "http://127.0.0.1:1/"}), 301])
+@pytest.mark.parametrize(
+    "answer",
+    [500, 503, 400, 404, 429, (302, {"Location": "http://127.0.0.1:1/"}), (302, {"Location": "http://[x"}), 301],
+)
 def test_what_is_not_2xx_is_tried_again_with_the_same_id_and_a_redirect_is_not_followed(
     answer: object, desk: Desk, hook: Hook
 ) -> None:
