@@ -33,5 +33,6 @@ def test_no_function_that_runs_as_its_owner_is_open_to_everybody(database: Datab
         rows = admin.execute(
             "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef"
             " AND has_function_privilege('public', oid, 'EXECUTE')"
+            " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = pg_proc.oid AND d.deptype = 'e')"
         ).fetchall()
     assert rows == []

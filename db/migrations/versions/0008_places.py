@@ -39,6 +39,15 @@ BEGIN
         END IF;
     END IF;
     IF NEW.kind IS DISTINCT FROM 'polygon' THEN
+        -- Before anything is computed of them: NaN, or a circle beyond bounds, is more than PostGIS survives.
+        IF NOT coalesce(NEW.radius_m BETWEEN 1 AND 1000000, true) THEN
+            RAISE EXCEPTION 'radius_m: expected 1 to 1,000,000 metres'
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'ck_geofences_radius';
+        ELSIF NOT coalesce(NEW.center_latitude BETWEEN -90 AND 90 AND NEW.center_longitude BETWEEN -180 AND 180, true)
+        THEN
+            RAISE EXCEPTION 'center_latitude, center_longitude: expected -90 to 90 and -180 to 180 degrees'
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'ck_geofences_center';
+        END IF;
         angle := degrees(NEW.radius_m / 6371008.8);
         NEW.min_latitude := greatest(NEW.center_latitude - angle, -90);
         NEW.max_latitude := least(NEW.center_latitude + angle, 90);
@@ -319,7 +328,12 @@ def _add_geography() -> None:
         " WHERE extname = 'postgis'"
     )
     gis = schema.scalar_one()
-    point = f"CAST({gis}.ST_SetSRID({gis}.ST_MakePoint(longitude, latitude), 4326) AS {gis}.geography)"
+    # The server computes these before it checks the row: what no check lets in must not reach PostGIS either, which a
+    # circle of NaN metres brings down with all its sessions.
+    point = f"""
+        CASE WHEN latitude BETWEEN -90 AND 90 AND longitude BETWEEN -180 AND 180
+        THEN CAST({gis}.ST_SetSRID({gis}.ST_MakePoint(longitude, latitude), 4326) AS {gis}.geography) END
+    """
     center = f"{gis}.ST_SetSRID({gis}.ST_MakePoint(center_longitude, center_latitude), 4326)"
     columns = {
         ("vehicle_positions", "location"): point,
@@ -327,7 +341,9 @@ def _add_geography() -> None:
         ("geofence_events", "location"): point,
         ("geofences", "area"): f"""
             CASE kind WHEN 'polygon' THEN CAST({gis}.ST_GeomFromGeoJSON(boundary) AS {gis}.geography)
-            ELSE {gis}.ST_Buffer(CAST({center} AS {gis}.geography), radius_m) END
+            ELSE CASE WHEN radius_m BETWEEN 1 AND 1000000 AND center_latitude BETWEEN -90 AND 90
+                       AND center_longitude BETWEEN -180 AND 180
+                 THEN {gis}.ST_Buffer(CAST({center} AS {gis}.geography), radius_m) END END
         """,
     }
     for (table, column), expression in columns.items():

@@ -346,6 +346,8 @@ def test_a_boundary_that_is_written_again_with_altitudes_has_the_problem_that_it
 def test_json_that_cannot_be_read_is_its_fences_problem_and_nobody_elses(
     engine: Database, admin: psycopg.Connection, fleet: Fleet, poison: str
 ) -> None:
+    if admin.execute("SELECT 1 FROM pg_extension WHERE extname = 'postgis'").fetchone():
+        pytest.skip("PostGIS reads every boundary as it is written, and refuses this one")
     draw(admin, fleet, **YARD)
     draw(admin, fleet, "Bad", **YARD)
     with admin.transaction():

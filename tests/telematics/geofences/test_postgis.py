@@ -146,3 +146,19 @@ def test_any_fence_that_the_schema_takes_without_postgis_it_takes_with_it(
     draw(gis, gis_fleet, **fence)
     row = gis.execute("SELECT area IS NOT NULL FROM geofences").fetchone()
     assert row == (True,)
+
+
+@pytest.mark.parametrize("radius_m", ["NaN", "Infinity", "-1", "1e300"])
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "past the trigger"])
+def test_no_circle_that_cannot_be_reaches_postgis(
+    gis: psycopg.Connection, gis_fleet: Fleet, radius_m: str, checked: bool
+) -> None:
+    if not checked:
+        gis.execute("SET session_replication_role = replica")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        gis.execute(
+            "INSERT INTO geofences (tenant_id, name, kind, center_latitude, center_longitude, radius_m)"
+            " VALUES (%s, 'Bad', 'circle', 1, 2, %s)",
+            [gis_fleet.tenant_id, radius_m],
+        )
+    assert gis.execute("SELECT 1").fetchone() == (1,), "the server is still there"

@@ -97,7 +97,7 @@ def test_a_circle_has_a_radius_between_a_metre_and_a_thousand_kilometres(
 ) -> None:
     with pytest.raises(ShapeError, match="radius_m"):
         Circle(1.0, 2.0, float(value))
-    with pytest.raises(psycopg.errors.CheckViolation, match="ck_geofences_radius"):
+    with pytest.raises(psycopg.errors.CheckViolation, match="radius_m: expected 1 to 1,000,000 metres"):
         admin.execute(
             "INSERT INTO geofences (tenant_id, name, kind, center_latitude, center_longitude, radius_m)"
             " VALUES (%s, 'Bad', 'circle', 1, 2, %s)",
