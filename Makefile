@@ -31,8 +31,9 @@ check: setup ## lint, check the format, the types and who imports whom
 bench-sync: setup ## measure how fast telemetry is stored
 	@$(RUN) python -m benchmarks.bench_sync
 
-bench-geofence: setup ## measure how fast fixes meet fences
+bench-geofence: setup ## measure how fast fixes meet fences, alone and in a sync
 	@$(RUN) python -m benchmarks.bench_geofence
+	@$(RUN) python -m benchmarks.bench_sync --fences 1000
 
 bench-ledger: setup ## measure the ledger beside other job queues
 	@$(UV) run --frozen --group bench python -m benchmarks.bench_ledger
