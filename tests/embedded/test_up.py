@@ -92,7 +92,7 @@ def status_of(url: str, password: str = "", method: str = "GET") -> int:
 
 def flower_url(lines: list[str]) -> str:
     """Return where Flower is, as the demo said, once it answers."""
-    url = next(word for line in lines for word in line.split() if word.startswith("http://"))
+    url = next(word for line in lines if "Flower" in line for word in line.split() if word.startswith("http://"))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:

@@ -23,6 +23,10 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture(autouse=True)
 def _fresh_cache() -> Iterator[None]:
+    global NOW
+    NOW = datetime.now(UTC).replace(
+        microsecond=0
+    )  # what is a quarter of an hour old when a test begins is told no more
     yield
     cache.forget()
 
