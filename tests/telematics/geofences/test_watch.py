@@ -26,7 +26,7 @@ def _fresh_cache() -> Iterator[None]:
     global NOW
     NOW = datetime.now(UTC).replace(
         microsecond=0
-    )  # what is a quarter of an hour old when a test begins is told no more
+    )  # a fix from before the run began may be too old
     yield
     cache.forget()
 
