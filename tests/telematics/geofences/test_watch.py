@@ -24,9 +24,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 @pytest.fixture(autouse=True)
 def _fresh_cache() -> Iterator[None]:
     global NOW
-    NOW = datetime.now(UTC).replace(
-        microsecond=0
-    )  # a fix from before the run began may be too old
+    NOW = datetime.now(UTC).replace(microsecond=0)  # a fix from before the run began may be too old
     yield
     cache.forget()
 
