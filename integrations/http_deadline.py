@@ -39,7 +39,7 @@ def within(seconds: float) -> float:
     return min(seconds, left)
 
 
-class _BoundedSocket(io.RawIOBase):
+class BoundedSocket(io.RawIOBase):
     """A socket that waits for each receive no longer than the deadline allows."""
 
     def __init__(self, stream: SocketIO, sock: socket) -> None:
@@ -63,23 +63,27 @@ class _Response(HTTPResponse):
     def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         stream = cast("SocketIO", self.fp.detach())
-        self.fp = io.BufferedReader(_BoundedSocket(stream, sock), _BUFFER_BYTES)
+        self.fp = io.BufferedReader(BoundedSocket(stream, sock), _BUFFER_BYTES)
 
 
-class _HTTPConnection(HTTPConnection):
+class BoundedHTTPConnection(HTTPConnection):
+    """Reads its answers within the deadline."""
+
     response_class = _Response
 
 
-class _HTTPSConnection(HTTPSConnection):
+class BoundedHTTPSConnection(HTTPSConnection):
+    """The same over TLS."""
+
     response_class = _Response
 
 
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
+    ConnectionCls = BoundedHTTPConnection
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
+    ConnectionCls = BoundedHTTPSConnection
 
 
 class DeadlineAdapter(HTTPAdapter):

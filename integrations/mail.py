@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from integrations.errors import PermanentError, TransientError
-from integrations.http_deadline import _BoundedSocket, deadline, within
+from integrations.http_deadline import BoundedSocket, deadline, within
 
 TIMEOUT_S = 30.0
 _TIMEOUTS = 2
@@ -181,7 +181,7 @@ class _Bounded(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:
             stream: Any = self.sock.makefile("rb", buffering=0)
-            self.file = io.BufferedReader(_BoundedSocket(stream, self.sock))
+            self.file = io.BufferedReader(BoundedSocket(stream, self.sock))
         return super().getreply()
 
     def send(self, s: Any) -> None:

@@ -18,7 +18,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.connection import create_connection
 
 from integrations.errors import PermanentError
-from integrations.http_deadline import _HTTPConnection, _HTTPSConnection
+from integrations.http_deadline import BoundedHTTPConnection, BoundedHTTPSConnection
 
 # Global in the registry's eyes, yet each embeds an IPv4 address that it leads to: 6to4, NAT64.
 _EMBEDDING = [ipaddress.ip_network(net) for net in ("2002::/16", "64:ff9b::/96", "64:ff9b:1::/48", "::/96")]
@@ -107,12 +107,12 @@ class Door:
         raise failure
 
 
-class _GuardedHTTP(_HTTPConnection):
+class _GuardedHTTP(BoundedHTTPConnection):
     def _new_conn(self) -> socket.socket:
         return _door.get().connect(self.host, self.port, False, self.timeout, self.socket_options)
 
 
-class _GuardedHTTPS(_HTTPSConnection):
+class _GuardedHTTPS(BoundedHTTPSConnection):
     def _new_conn(self) -> socket.socket:
         return _door.get().connect(self.host, self.port, True, self.timeout, self.socket_options)
 
