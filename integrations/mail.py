@@ -29,6 +29,10 @@ _ADDRESS = re.compile(r"\S*@\S*|https?://\S*")
 _QUEUED = re.compile(r"\b(?:queued as|id=?)[ :]?([A-Za-z0-9._-]{4,64})", re.IGNORECASE)
 
 
+BAD_ADDRESS = ("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1")
+"""Enhanced codes that say that there is no such address (RFC 3463, 3.2 and 3.3; RFC 7505)."""
+
+
 class MailServerAway(TransientError):  # noqa: N818 - named for the caller, as its siblings are
     """The server cannot be reached, refuses our login or our sender, or ended the session.
 
@@ -172,7 +176,7 @@ class MailSession:
             self._smtp.rset()
         is_final = code >= 500 and not _is_ours_to_mend(said)
         bad_address = is_final and at_recipient and _is_bad_address(code, said)
-        return NotTaken(code, _without_addresses(said, to), is_final, bad_address)
+        return NotTaken(code, without_addresses(said, to), is_final, bad_address)
 
 
 class _Bounded(smtplib.SMTP):
@@ -247,10 +251,11 @@ def _is_bad_address(code: int, said: bytes) -> bool:
     enhanced = _enhanced(said)
     if enhanced is None:
         return code in (550, 551, 553)
-    return code >= 500 and enhanced in ("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1")
+    return code >= 500 and enhanced in BAD_ADDRESS
 
 
-def _without_addresses(said: bytes, to: str) -> str:
+def without_addresses(said: bytes, to: str) -> str:
+    """Return a server's words as one line of bounded length that names nobody."""
     words = _ADDRESS.sub("...", said.decode("ascii", "replace"))
     for part in (to, to.rpartition("@")[0]):
         if len(part) > 2:

@@ -1,0 +1,55 @@
+"""`fleet-jobs notifications bounced`: what a mail server hands over of a mail that came back."""
+
+from datetime import UTC, datetime
+from typing import Annotated, BinaryIO
+
+import typer
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from db.queries.bounces import record_returned
+from integrations.bounces import LONGEST_REPORT, Returned, read_report
+from jobs.cli.database import system_database
+from jobs.cli.errors import OperatorError, explain
+from jobs.cli.output import say
+
+TRY_LATER = 75
+"""What a mail server understands as: keep it, and hand it over again (EX_TEMPFAIL of sysexits.h)."""
+
+
+def bounced(
+    file: Annotated[
+        typer.FileBinaryRead, typer.Argument(metavar="[FILE]", help="The mail as it came; standard input without it.")
+    ] = "-",  # type: ignore[assignment]
+) -> None:
+    """Take a bounce or a complaint about a mail of ours, and send nothing more to an address that does not exist.
+
+    For a pipe of the mail server that receives for the sender's address: `fleet: "|fleet-jobs notifications bounced"`.
+    It leaves with 75 where the database is away, so that the server tries again.
+    """
+    returned = _read(file)
+    if returned is None:
+        say("no report that one of our mails came back: passed over")
+        return
+    suppress = {"complaint": "complaint", "bounce": "hard_bounce" if returned.is_bad_address else None}[returned.kind]
+    try:
+        with system_database() as database, database.system_transaction() as connection:
+            was_sent = record_returned(
+                connection,
+                returned.message_id,
+                returned.reason,
+                datetime.now(UTC),
+                suppress=suppress,  # type: ignore[arg-type]
+            )
+    except (OperatorError, OperationalError, PoolTimeout) as error:
+        typer.echo(f"fleet-jobs: {explain(error) or type(error).__name__}", err=True)
+        raise typer.Exit(TRY_LATER) from None
+    if not was_sent:
+        say(f"notification {returned.message_id} is none that was sent: passed over")
+    else:
+        then = "nothing more is sent to its address" if suppress else "later ones are still sent"
+        say(f"notification {returned.message_id} {returned.reason}; {then}")
+
+
+def _read(file: BinaryIO) -> Returned | None:
+    return read_report(file.read(LONGEST_REPORT + 1))
