@@ -19,7 +19,7 @@ TRY_LATER = 75
 
 def bounced(
     file: Annotated[
-        typer.FileBinaryRead, typer.Argument(metavar="[FILE]", help="The mail as it came; standard input without it.")
+        typer.FileBinaryRead, typer.Argument(metavar="FILE", help="The mail as it came; standard input without it.")
     ] = "-",  # type: ignore[assignment]
 ) -> None:
     """Take a bounce or a complaint about a mail of ours, and send nothing more to an address that does not exist.
