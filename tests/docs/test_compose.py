@@ -99,6 +99,14 @@ def test_only_who_reads_tokens_has_their_key_and_only_who_migrates_the_owner() -
     assert having("fleet_migration_database_url") == {"bootstrap", "migrate"}
 
 
+def test_an_operator_tests_mail_with_what_the_worker_sends_it_with() -> None:
+    worker, cli = SERVICES["worker-network"], SERVICES["cli"]
+    assert worker["environment"] == cli["environment"]
+    assert "FLEET_MAIL_FROM" in cli["environment"]
+    assert "fleet_smtp_url" in worker["secrets"]
+    assert "fleet_smtp_url" in cli["secrets"]
+
+
 def test_what_faces_the_internet_sees_one_tenant_at_a_time_and_no_redis() -> None:
     assert SERVICES["webhooks"]["secrets"] == ["fleet_database_url", "fleet_encryption_keys"]
     assert not [name for name in SERVICES["webhooks"]["environment"] if name.endswith("_URL")]
