@@ -22,6 +22,7 @@ from jobs.cli import (
     simulate,
     steer,
     tenants,
+    users,
     webhooks,
     work_orders,
 )
@@ -63,7 +64,10 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         cli.command(rich_help_panel=_panel)(_command)
-for _group_name, _group in (("tenants", tenants), ("connections", connections), ("devices", devices)):
+for _group_name, _group in (
+    *(("tenants", tenants), ("users", users)),
+    *(("connections", connections), ("devices", devices)),
+):
     cli.add_typer(_group.cli, name=_group_name, rich_help_panel="Fleets")
 cli.add_typer(alerts.cli, name="alerts", rich_help_panel="Fleets")
 cli.add_typer(geofences.cli, name="geofences", rich_help_panel="Fleets")

@@ -12,14 +12,19 @@ from db.queries.meters import list_meters
 from db.queries.schedule import read_clock
 from db.queries.tenants import list_tenants
 from db.queries.work_order_numbers import read_today
+from jobs.cli import services
 from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_id, get_tenant
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
 from jobs.cli.output import ago, print_json, print_table, say, words
 from jobs.cli.run import run
 
-cli = typer.Typer(help="Show what is due; rehearse a check; put a service off; see to meters.")
+cli = typer.Typer(
+    help="Say which services vehicles have; show what is or will be due; put a service off; see to meters."
+)
 meters_cli = typer.Typer(help="Show what meters are believed to show, and the readings that wait for a person.")
+cli.add_typer(services.cli, name="schedules")
+cli.command("upcoming")(services.upcoming)
 cli.add_typer(meters_cli, name="meters")
 
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most so many.")]
