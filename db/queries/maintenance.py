@@ -98,10 +98,26 @@ _REASON = f"""
         CASE WHEN c.on_km = c.level THEN {_KM_USED} END,
         CASE WHEN c.on_hours = c.level THEN {_HOURS_USED} END)
 """
+
+
+def _is_snoozed(alias: str, meters: str) -> str:
+    """Some limit is still ahead, and none reached. A meter that nobody knows is no limit: it would never come."""
+    limits = {
+        "snoozed_until": "CAST(:today AS date)",
+        "snoozed_until_km": f"{meters}.km",
+        "snoozed_until_engine_hours": f"{meters}.hours",
+    }
+    ahead, reached = (
+        " OR ".join(f"{alias}.{limit} {sign} {value}" for limit, value in limits.items()) for sign in (">", "<=")
+    )
+    return f"(({ahead}) IS TRUE AND ({reached}) IS NOT TRUE)"
+
+
 _JUDGED = f"""
     judged AS MATERIALIZED (
         SELECT c.id, c.schedule_id, c.vehicle_id, c.cycle, c.level, c.next_due_date, c.next_due_km,
-               c.next_due_engine_hours, c.snoozed_until, c.read_km, c.read_hours,
+               c.next_due_engine_hours, c.snoozed_until, c.snoozed_until_km, c.snoozed_until_engine_hours, c.read_km,
+               c.read_hours,
                j.status, CASE WHEN o.is_open THEN o.id END AS open_order_id,
                CASE WHEN o.is_open THEN o.reference END AS reference, o.priority AS order_priority,
                s.name AS schedule_name, s.description, s.checklist, s.vendor_id, s.facility_id, s.priority,
@@ -110,16 +126,18 @@ _JUDGED = f"""
                least(c.next_due_date,
                    {_forecast("c.next_due_km", "c.km", "c.km_per_day")},
                    {_forecast("c.next_due_engine_hours", "c.hours", "c.hours_per_day")}) AS predicted_on,
-               o.due_cycle IS NULL OR o.due_cycle < c.cycle AND NOT o.is_open AS is_unordered
+               o.due_cycle IS NULL OR o.due_cycle < c.cycle AND NOT o.is_open AS is_unordered,
+               coalesce(o.status IN ('in_progress', 'on_hold'), false) AS is_begun
         FROM conspicuous c
         CROSS JOIN LATERAL (SELECT * FROM maintenance_schedules WHERE id = c.schedule_id LIMIT 1) s
         JOIN vehicles v ON v.id = c.vehicle_id
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN c.snoozed_until > c.today THEN 'snoozed'
+            SELECT CASE WHEN {_is_snoozed("c", "c")} THEN 'snoozed'
                         WHEN c.level = 1 THEN 'due_soon' WHEN c.level = 2 THEN 'due' ELSE 'overdue' END AS status
         ) j
         LEFT JOIN LATERAL (
-            SELECT w.id, w.reference, w.priority, w.due_cycle, w.status IN {OPEN} AS is_open FROM work_orders w
+            SELECT w.id, w.reference, w.priority, w.due_cycle, w.status, w.status IN {OPEN} AS is_open
+            FROM work_orders w
             WHERE w.schedule_id = c.schedule_id AND w.vehicle_id = c.vehicle_id ORDER BY w.due_cycle DESC LIMIT 1
         ) o ON true
     )
@@ -167,19 +185,38 @@ _ORDERS = f"""
 """
 
 # What is told of a cycle is told once: its alert stays while a forecast goes back behind it, and only what is worse
-# replaces it. It is over with its service, when that is put off, or when a changed schedule makes it due later.
+# replaces it. It is over with its service, when that is put off, or when a changed schedule makes it due later. What is
+# overdue is told again each week, unless somebody is at it; by the tenant's days, whatever second a check starts at.
 _KINDS = "ARRAY['maintenance_due_soon', 'maintenance_due', 'maintenance_overdue']"
 _DUE_AT = """jsonb_build_object('due_on', {0}.next_due_date, 'due_km', {0}.next_due_km,
                                   'due_engine_hours', {0}.next_due_engine_hours)"""
+_MESSAGE = "left(j.vehicle_name, 200) || ': ' || j.reason"
+_DETAILS = f"""
+    jsonb_build_object(
+        'schedule_id', j.schedule_id, 'schedule_name', j.schedule_name, 'vehicle_id', j.vehicle_id,
+        'vehicle_name', j.vehicle_name, 'work_order_id', coalesce(o.id, j.open_order_id),
+        'work_order_number', coalesce(o.reference, j.reference), 'status', j.status, 'reason', j.reason,
+        'predicted_on', j.predicted_on, 'vendor_name', d.name, 'checklist', j.checklist) || {_DUE_AT.format("j")}
+"""
+_ORDER_AND_VENDOR = """
+        LEFT JOIN opened o ON o.schedule_id = j.schedule_id AND o.vehicle_id = j.vehicle_id
+        LEFT JOIN vendors d ON d.id = j.vendor_id
+"""
+MOST_REMINDERS = 1000
 _ALERTS = f"""
     told AS MATERIALIZED (
-        SELECT a.id, a.subject, a.level,
+        SELECT a.id, a.subject, a.level, a.weeks > a.reminders AND j.status = 'overdue' AND NOT j.is_begun AS is_late,
+               a.weeks,
                CASE WHEN j.id IS NOT NULL
                     THEN j.status = 'snoozed' OR j.level < a.level AND NOT a.details @> {_DUE_AT.format("j")}
-                    ELSE t.id IS NULL OR coalesce(t.snoozed_until > CAST(:today AS date), false)
+                    ELSE t.id IS NULL OR {_is_snoozed("t", "m")}
                          OR NOT a.details @> {_DUE_AT.format("t")} END AS is_over
         FROM (
-            SELECT id, vehicle_id, subject, details, array_position({_KINDS}, kind) AS level FROM alerts
+            SELECT id, vehicle_id, subject, details, array_position({_KINDS}, kind) AS level, reminders,
+                   CASE kind WHEN 'maintenance_overdue' THEN least({MOST_REMINDERS}, (CAST(:today AS date)
+                       - CAST(opened_at AT TIME ZONE (SELECT time_zone FROM tenants WHERE id = {_TENANT}) AS date)) / 7)
+                   END AS weeks
+            FROM alerts
             WHERE tenant_id = {_TENANT} AND resolved_at IS NULL AND kind = ANY({_KINDS})
         ) a
         LEFT JOIN judged j ON 'maintenance:' || j.id = a.subject
@@ -189,6 +226,7 @@ _ALERTS = f"""
               AND tenant_id = {_TENANT} AND is_active
             LIMIT 1
         ) t ON true
+        LEFT JOIN meters m ON m.vehicle_id = t.vehicle_id
     ),
     to_tell AS MATERIALIZED (
         SELECT j.*, 'maintenance_' || j.status AS kind, 'maintenance:' || j.id AS subject
@@ -200,19 +238,23 @@ _ALERTS = f"""
         SELECT app_tenant_id(), j.kind,
                CASE j.status WHEN 'due_soon' THEN 'low' WHEN 'due' THEN 'medium'
                              ELSE CASE j.priority WHEN 'critical' THEN 'critical' ELSE 'high' END END,
-               j.vehicle_id, j.subject, left(j.vehicle_name, 200) || ': ' || j.reason,
-               jsonb_build_object(
-                   'schedule_id', j.schedule_id, 'schedule_name', j.schedule_name, 'vehicle_id', j.vehicle_id,
-                   'vehicle_name', j.vehicle_name, 'work_order_id', coalesce(o.id, j.open_order_id),
-                   'work_order_number', coalesce(o.reference, j.reference), 'status', j.status, 'reason', j.reason,
-                   'predicted_on', j.predicted_on, 'vendor_name', d.name, 'checklist', j.checklist)
-                   || {_DUE_AT.format("j")},
-               :now
-        FROM to_tell j
-        LEFT JOIN opened o ON o.schedule_id = j.schedule_id AND o.vehicle_id = j.vehicle_id
-        LEFT JOIN vendors d ON d.id = j.vendor_id
+               j.vehicle_id, j.subject, {_MESSAGE}, {_DETAILS}, :now
+        FROM to_tell j {_ORDER_AND_VENDOR}
         ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
         RETURNING kind
+    ),
+    reminded AS (
+        UPDATE alerts a
+        SET reminders = r.weeks, message = r.message,
+            details = a.details || r.details || jsonb_build_object('reminders', r.weeks)
+        FROM (
+            SELECT l.id, l.weeks, {_MESSAGE} AS message, {_DETAILS} AS details
+            FROM told l JOIN judged j ON 'maintenance:' || j.id = l.subject {_ORDER_AND_VENDOR}
+            WHERE l.is_late AND NOT l.is_over
+        ) r
+        WHERE a.id = r.id AND a.id = ANY(ARRAY(SELECT l.id FROM told l WHERE l.is_late AND NOT l.is_over))
+          AND a.resolved_at IS NULL AND a.reminders < r.weeks
+        RETURNING 1
     ),
     resolved AS (
         UPDATE alerts a SET resolved_at = :now
@@ -230,6 +272,7 @@ _CHECK = text(
     UNION ALL SELECT 'work_orders', count(*) FROM opened
     UNION ALL SELECT 'raised', count(*) FROM raised
     UNION ALL SELECT 'alerts', count(*) FROM alerted
+    UNION ALL SELECT 'reminded', count(*) FROM reminded
     UNION ALL SELECT 'resolved', count(*) FROM resolved
     """
 )
@@ -242,7 +285,7 @@ def check_due(connection: Connection, now: datetime) -> dict[str, int]:
 
     Returns:
         How many triggers are of each status that is not in order, and what was done: work_orders, raised, alerts,
-        resolved.
+        reminded, resolved.
     """
     today = hold(connection, now)
     rows = connection.execute(_CHECK, {"now": now, "today": today})
@@ -261,13 +304,16 @@ class Due:
     due_on: date | None
     predicted_on: date | None
     snoozed_until: date | None
+    snoozed_until_km: float | None
+    snoozed_until_engine_hours: float | None
     work_order: str | None
 
 
 _LIST = text(
     f"""
     {_JUDGE}
-    SELECT id, vehicle_name, schedule_name, status, reason, next_due_date, predicted_on, snoozed_until, reference
+    SELECT id, vehicle_name, schedule_name, status, reason, next_due_date, predicted_on, snoozed_until,
+           snoozed_until_km, snoozed_until_engine_hours, reference
     FROM judged
     ORDER BY array_position(ARRAY['overdue', 'due', 'due_soon', 'snoozed'], status), predicted_on, vehicle_name, id
     """
@@ -305,9 +351,28 @@ def list_opened(connection: Connection, now: datetime) -> list[Opened]:
     return [Opened(*row) for row in connection.execute(_OPENED, {"now": now})]
 
 
-_SNOOZE = text("UPDATE maintenance_triggers SET snoozed_until = :until WHERE id = :id")
+_SNOOZE = text(
+    """
+    UPDATE maintenance_triggers
+    SET snoozed_until = :until, snoozed_until_km = :until_km, snoozed_until_engine_hours = :until_engine_hours
+    WHERE id = :id
+    """
+)
 
 
-def snooze(connection: Connection, trigger_id: UUID, until: date) -> None:
-    """Say and open nothing of a service until a day; one whose order was cancelled gets another one from then on."""
-    connection.execute(_SNOOZE, {"id": trigger_id, "until": until})
+def snooze(
+    connection: Connection,
+    trigger_id: UUID,
+    until: date | None,
+    until_km: float | None = None,
+    until_engine_hours: float | None = None,
+) -> None:
+    """Say and open nothing of a service until a day or a meter, whichever comes first.
+
+    One whose order was cancelled gets another one from then on.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: a limit cannot be.
+    """
+    values = {"until": until, "until_km": until_km, "until_engine_hours": until_engine_hours}
+    connection.execute(_SNOOZE, values | {"id": trigger_id})

@@ -117,7 +117,7 @@ _ACCEPT = text(
         WHERE m.vehicle_id = c.vehicle_id AND m.meter = c.meter RETURNING 1
     )
     UPDATE meter_readings w SET state = 'accepted', reason = NULL FROM chosen c WHERE w.id = c.id
-    RETURNING w.vehicle_id, w.meter, w.tenant_id
+    RETURNING w.vehicle_id, w.meter, w.tenant_id, CASE WHEN :replaced THEN c.value - c.before END
     """.replace(":replaced", "CAST(:replaced AS boolean)")
 )
 _NOTE = text(
@@ -129,6 +129,19 @@ _NOTE = text(
     {NOTED}
     SELECT count(*) FROM believed
     """
+)
+# A limit that a service was put off until is read off the same instrument. A statement of its own, and of these rows
+# only: writing a limit begins a cycle anew whose order was cancelled.
+_PUT_OFF = text(
+    """
+    UPDATE maintenance_triggers
+    SET snoozed_until_km = CASE :meter WHEN 'odometer_km'
+            THEN least(10000000, greatest(0, snoozed_until_km + :moved)) ELSE snoozed_until_km END,
+        snoozed_until_engine_hours = CASE :meter WHEN 'engine_hours'
+            THEN least(1000000, greatest(0, snoozed_until_engine_hours + :moved)) ELSE snoozed_until_engine_hours END
+    WHERE vehicle_id = :vehicle_id
+      AND CASE :meter WHEN 'odometer_km' THEN snoozed_until_km ELSE snoozed_until_engine_hours END IS NOT NULL
+    """.replace(":moved", "CAST(:moved AS double precision)").replace(":meter", "CAST(:meter AS text)")
 )
 _REJUDGE = text(
     """
@@ -156,4 +169,6 @@ def accept_reading(connection: Connection, reading_id: UUID, *, replaced: bool) 
     values = {"vehicle_id": row[0], "meter": row[1], "id": reading_id}
     connection.execute(_NOTE, values)
     connection.execute(_REJUDGE, values)
+    if row[3] is not None:
+        connection.execute(_PUT_OFF, values | {"moved": row[3]})
     return True

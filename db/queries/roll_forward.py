@@ -136,7 +136,8 @@ _ROLL = text(
     ),
     rolled AS (
         UPDATE maintenance_triggers t
-        SET cycle = greatest(t.cycle, l.due_cycle + 1), snoozed_until = NULL,
+        SET cycle = greatest(t.cycle, l.due_cycle + 1),
+            snoozed_until = NULL, snoozed_until_km = NULL, snoozed_until_engine_hours = NULL,
             base_on = CASE t.anchor WHEN 'schedule' THEN t.base_on ELSE greatest(t.base_on, l.completed_on) END,
             {_floating("km", "l.km")},
             {_floating("engine_hours", "l.hours")},

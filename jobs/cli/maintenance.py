@@ -67,7 +67,9 @@ def maintenance(
             (
                 (
                     *(one.trigger_id, slug, one.vehicle, one.status, one.reason),
-                    *(one.predicted_on, one.snoozed_until, one.work_order),
+                    one.predicted_on,
+                    _limits(one.snoozed_until, one.snoozed_until_km, one.snoozed_until_engine_hours),
+                    one.work_order,
                 )
                 for slug, one in found
             ),
@@ -109,22 +111,46 @@ def check(
 @cli.command("snooze")
 def snooze(
     service: Annotated[str, typer.Argument(metavar="ID", help="The service's id, as `fleet-jobs maintenance` prints.")],
-    until: Annotated[str, typer.Option(metavar="DATE", help="The day from which it counts again: 2026-12-24.")],
+    until: Annotated[
+        str | None, typer.Option(metavar="DATE", help="The day from which it counts again: 2026-12-24.")
+    ] = None,
+    until_km: Annotated[
+        float | None, typer.Option(metavar="KM", min=0, max=10_000_000, help="The odometer from which it does.")
+    ] = None,
+    until_hours: Annotated[
+        float | None, typer.Option(metavar="HOURS", min=0, max=1_000_000, help="The engine hours from which it does.")
+    ] = None,
 ) -> None:
-    """Put a service off: until that day nothing is said and nothing opened.
+    """Put a service off: until that day, or that meter, whichever comes first, nothing is said and nothing opened.
 
-    A service whose work order was cancelled gets another one from that day on.
+    A service whose work order was cancelled gets another one from then on.
     """
-    try:
-        day = date.fromisoformat(until)
-    except ValueError:
-        raise OperatorError(f"--until: not a day: {until}: expected one such as 2026-12-24") from None
-    if day.year >= 2200:
-        raise OperatorError(f"--until: too far away: {until}")
+    limits = (None if until is None else _day(until), until_km, until_hours)
+    if limits == (None, None, None):
+        raise OperatorError("give --until, --until-km or --until-hours")
     with system_database() as database, database.system_transaction() as connection:
         trigger_id = get_id(connection, "maintenance_triggers", service)
-        queries.snooze(connection, trigger_id, day)
-    say(f"service {trigger_id} is put off until {day}")
+        queries.snooze(connection, trigger_id, *limits)
+    say(f"service {trigger_id} is put off until {_limits(*limits)}")
+
+
+def _day(given: str) -> date:
+    try:
+        day = date.fromisoformat(given)
+    except ValueError:
+        raise OperatorError(f"--until: not a day: {given}: expected one such as 2026-12-24") from None
+    if not 1950 <= day.year < 2200:
+        raise OperatorError(f"--until: too far away: {given}")
+    return day
+
+
+def _limits(day: date | None, km: float | None, hours: float | None) -> str | None:
+    given = (
+        None if day is None else str(day),
+        None if km is None else f"{km:,.0f} km",
+        None if hours is None else f"{hours:,.0f} h",
+    )
+    return " or ".join(each for each in given if each) or None
 
 
 @meters_cli.callback(invoke_without_command=True)

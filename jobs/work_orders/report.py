@@ -1,7 +1,7 @@
 """What another application reports of a vehicle: checked, field by field, before an order is made of it."""
 
 import re
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import Connection
 
@@ -10,6 +10,7 @@ from jobs.outcomes import Counts, InvalidArguments
 
 PRIORITIES = ("low", "medium", "high", "critical")
 _SOURCE = re.compile(r"[a-z][a-z0-9_]{0,49}")
+_DAYS = (date(1950, 1, 1), date(2200, 1, 1))
 _LONGEST = {"source_id": 200, "title": 200, "description": 10_000}
 
 
@@ -27,10 +28,20 @@ def open_order(connection: Connection, report: Report, now: datetime) -> Counts:
 
 
 def _problem(report: Report) -> str | None:
+    if report.due_on is not None and not _DAYS[0] <= report.due_on <= _DAYS[1]:
+        return f"due_on: {report.due_on}: expected a day from {_DAYS[0]} to {_DAYS[1]}"
+    return _wrong_word(report) or _wrong_text(report)
+
+
+def _wrong_word(report: Report) -> str | None:
     if not _SOURCE.fullmatch(report.source):
         return "source: expected a word of lower-case letters, digits and _, at most 50"
     if report.priority not in PRIORITIES:
         return f"priority: expected one of {', '.join(PRIORITIES)}"
+    return None
+
+
+def _wrong_text(report: Report) -> str | None:
     for name, longest in _LONGEST.items():
         given = getattr(report, name)
         if given is not None and not (name == "description" or given.strip()):

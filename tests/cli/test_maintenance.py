@@ -93,8 +93,33 @@ def test_a_service_is_put_off(cli: Cli, admin: psycopg.Connection, van: UUID) ->
     assert cli("maintenance", "snooze", told["trigger_id"][:13], "--until", until).status == 0
     [told] = cli("maintenance", "--json").objects
     assert (told["status"], told["snoozed_until"]) == ("snoozed", str(until))
+    assert str(until) in cli("maintenance").out
     assert "not a day" in cli("maintenance", "snooze", told["trigger_id"], "--until", "soon").line
+    assert "too far away" in cli("maintenance", "snooze", told["trigger_id"], "--until", "2200-01-01").line
+    assert "give --until" in cli("maintenance", "snooze", told["trigger_id"]).line
+    assert "'--until-km'" in cli("maintenance", "snooze", told["trigger_id"], "--until-km", "nan").line
     assert "no such service" in cli("maintenance", "snooze", "0" * 8, "--until", until).line
+
+
+def test_a_service_is_put_off_until_a_day_or_a_meter(cli: Cli, admin: psycopg.Connection, van: UUID) -> None:
+    admin.execute(
+        "INSERT INTO meter_readings (tenant_id, vehicle_id, meter, value, read_at)"
+        " SELECT tenant_id, id, 'odometer_km', 50000, now() - interval '1 hour' FROM vehicles WHERE id = %s",
+        [van],
+    )
+    _check(admin)
+    [told] = cli("maintenance", "--json").objects
+    until = datetime.now(UTC).date() + timedelta(days=9)
+    for options, status in (
+        (("--until-km", "51000", "--until", until), "snoozed"),
+        (("--until-km", "50000", "--until", until), "due"),
+        (("--until-hours", "900"), "due"),
+    ):
+        assert cli("maintenance", "snooze", told["trigger_id"], *options).status == 0
+        [now] = cli("maintenance", "--json").objects
+        assert now["status"] == status, options
+    said = cli("maintenance", "snooze", told["trigger_id"], "--until-km", "51000", "--until-hours", "900").out
+    assert said == f"service {told['trigger_id']} is put off until 51,000 km or 900 h\n"
 
 
 def test_a_reading_that_was_set_aside_is_shown_and_accepted(cli: Cli, admin: psycopg.Connection, van: UUID) -> None:

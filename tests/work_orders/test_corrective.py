@@ -119,6 +119,8 @@ def test_another_application_asks_for_an_order_and_asking_twice_is_asking_once(
         ({"title": "x" * 201}, "title: 201 characters, more than 200"),
         ({"source_id": ""}, "source_id: empty"),
         ({"description": "x" * 10_001}, "description: 10001 characters, more than 10000"),
+        ({"due_on": "1949-12-31"}, "due_on: 1949-12-31: expected a day from 1950-01-01 to 2200-01-01"),
+        ({"due_on": "9999-01-01"}, "due_on: 9999-01-01: expected a day from 1950-01-01 to 2200-01-01"),
         ({"vehicle_id": str(uuid4())}, "vehicle_id: nothing of this tenant has this id"),
         ({"vendor_id": str(uuid4())}, "vendor_id: nothing of this tenant has this id"),
         ({"facility_id": str(uuid4())}, "facility_id: nothing of this tenant has this id"),

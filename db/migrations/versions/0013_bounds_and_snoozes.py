@@ -63,8 +63,8 @@ ALTER TABLE maintenance_triggers
     ADD COLUMN snoozed_until_engine_hours double precision CONSTRAINT ck_maintenance_triggers_snoozed_until_engine_hours
         CHECK (snoozed_until_engine_hours BETWEEN 0 AND 1000000);
 COMMENT ON COLUMN maintenance_triggers.snoozed_until IS
-    'Until this day, or the meter beside it, whichever comes first, nothing is told and nothing opened. A cycle whose
-order was cancelled begins anew with it.';
+    'Until this day, or a meter beside it, whichever comes first, nothing is told and nothing opened. A cycle whose order
+was cancelled begins anew with it.';
 GRANT UPDATE (snoozed_until_km, snoozed_until_engine_hours) ON maintenance_triggers TO fleet_app;
 
 DROP TRIGGER snooze_trigger ON maintenance_triggers;
@@ -84,9 +84,10 @@ JOIN vehicles v ON v.id = t.vehicle_id
 LEFT JOIN vehicle_meters k ON k.vehicle_id = t.vehicle_id AND k.meter = 'odometer_km'
 LEFT JOIN vehicle_meters h ON h.vehicle_id = t.vehicle_id AND h.meter = 'engine_hours'
 WHERE t.is_active AND v.deleted_at IS NULL
-  AND (num_nonnulls(t.snoozed_until, t.snoozed_until_km, t.snoozed_until_engine_hours) = 0
-       OR t.snoozed_until <= (now() AT TIME ZONE n.time_zone)::date
-       OR t.snoozed_until_km <= k.value OR t.snoozed_until_engine_hours <= h.value)
+  AND ((t.snoozed_until > (now() AT TIME ZONE n.time_zone)::date OR t.snoozed_until_km > k.value
+        OR t.snoozed_until_engine_hours > h.value) IS NOT TRUE
+       OR t.snoozed_until <= (now() AT TIME ZONE n.time_zone)::date OR t.snoozed_until_km <= k.value
+       OR t.snoozed_until_engine_hours <= h.value)
   AND (t.next_due_date + t.tolerance_days < (now() AT TIME ZONE n.time_zone)::date
        OR k.value > t.next_due_km + t.tolerance_km
        OR h.value > t.next_due_engine_hours + t.tolerance_engine_hours);
