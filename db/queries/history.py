@@ -1,8 +1,10 @@
-"""What the ledger forgets, and when."""
+"""What the platform forgets, and when."""
 
 from datetime import datetime
 
 from sqlalchemy import Connection, text
+
+from db.queries.meters import AVERAGE_DAYS
 
 BATCH = 5000
 
@@ -31,6 +33,33 @@ _PURGE = {
                 SELECT id FROM notifications
                 WHERE tenant_id = t.id AND created_at < :now - INTERVAL '90 days' AND state NOT IN ('pending', 'ready')
                 ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED) n
+            LIMIT :batch)
+    """,
+    # What waits for a person stays, and so does what the newest accepted one is judged and projected by.
+    "meter_readings": f"""
+        DELETE FROM meter_readings WHERE id IN (
+            SELECT r.id FROM vehicle_meters m CROSS JOIN LATERAL (
+                SELECT id FROM meter_readings
+                WHERE vehicle_id = m.vehicle_id AND meter = m.meter AND state IN ('accepted', 'superseded')
+                  AND read_at < least(:now - INTERVAL '2 years', m.read_at - INTERVAL '{AVERAGE_DAYS} days')
+                ORDER BY read_at LIMIT :batch FOR UPDATE SKIP LOCKED) r
+            LIMIT :batch)
+    """,
+    # An alert that a person resolved while its cause lasts is what keeps it from being told again.
+    "alerts": """
+        DELETE FROM alerts WHERE id IN (
+            SELECT a.id FROM tenants t CROSS JOIN LATERAL (
+                SELECT a.id FROM alerts a
+                WHERE a.tenant_id = t.id AND a.opened_at < :now - INTERVAL '1 year'
+                  AND a.resolved_at < :now - INTERVAL '1 year'
+                  AND NOT (a.kind IN ('low_fuel', 'low_battery', 'connection_silent') AND a.over_at IS NULL)
+                  AND NOT (a.kind = 'fault_code' AND EXISTS (
+                      SELECT FROM vehicle_faults f WHERE f.tenant_id = a.tenant_id AND f.vehicle_id = a.vehicle_id
+                      AND f.cleared_at IS NULL AND CAST(f.id AS text) = a.details ->> 'fault_id'))
+                  AND NOT (a.kind = 'offline' AND NOT EXISTS (
+                      SELECT FROM alerts k WHERE k.tenant_id = a.tenant_id AND k.subject = a.subject
+                      AND k.kind = a.kind AND k.opened_at > a.opened_at))
+                ORDER BY a.opened_at LIMIT :batch FOR UPDATE OF a SKIP LOCKED) a
             LIMIT :batch)
     """,
 }

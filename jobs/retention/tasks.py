@@ -19,7 +19,7 @@ def make_partitions(run: Run) -> Counts:
 
 @job("retention.purge_history", scope="system", unique_by=())
 def purge_history(run: Run) -> Counts | NextSlice:
-    """Remove runs and notifications of 90 days ago, rejected records of 30 and webhook deliveries of 7.
+    """Remove what is too old: runs, notifications, resolved alerts, meter readings, and what providers sent.
 
     Twice is harmless: what is gone is gone. Dead letters stay until they are replayed or as old.
     """
