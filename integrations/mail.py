@@ -21,11 +21,18 @@ _TIMEOUTS = 2
 _GOODBYE_S = 5.0
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 _LONGEST_REASON = 160
-_DONE, _SEND_IT = 250, 354
-_GOES_ON = (_DONE, 251, _SEND_IT)
+_TAKEN = ((250,), (250, 251, 252), (354,), (250,))
+"""What goes on after the sender, the recipient, the announcement of the mail, and its end (RFC 5321, 4.3.2)."""
+_AT_SENDER, _AT_RECIPIENT, _AT_DATA, _AT_END = range(4)
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 _ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})\b")
 _ADDRESS = re.compile(r"\S*@\S*|https?://\S*")
+_WHOM, _IS_NOT = (
+    rb"(user|recipient|mailbox|address|account)",
+    rb"(unknown|not found|not exist|invalid|disabled|no such)",
+)
+_NOBODY = re.compile(rb"\b%b\b.{0,40}\b%b|\b%b\b.{0,20}\b%b" % (_WHOM, _IS_NOT, _IS_NOT, _WHOM), re.IGNORECASE)
+"""How servers say without an enhanced code that there is no such address."""
 _QUEUED = re.compile(r"\b(?:queued as|id=?)[ :]?([A-Za-z0-9._-]{4,64})", re.IGNORECASE)
 
 
@@ -55,10 +62,14 @@ class MailServer:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     timeout_s: float = TIMEOUT_S
+    greeted_as: str | None = None
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, greeted_as: str | None = None) -> Self:
         """Return the server of smtp://, smtp+starttls:// or smtps://USER:PASSWORD@HOST:PORT.
+
+        Args:
+            greeted_as: who we say that we are where this machine has no full name; servers refuse half ones.
 
         Raises:
             PermanentError: it does not look like that.
@@ -73,7 +84,7 @@ class MailServer:
             raise wrong
         user, password = (unquote(each) if each else None for each in (parts.username, parts.password))
         tls: Literal["smtp", "smtp+starttls", "smtps"] = parts.scheme  # type: ignore[assignment]
-        return cls(parts.hostname, port or _PORTS[parts.scheme], tls, user, password)
+        return cls(parts.hostname, port or _PORTS[parts.scheme], tls, user, password, greeted_as=greeted_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +135,19 @@ class MailSession:
         replies: list[tuple[int, bytes]] = []
         try:
             self._ask((f"MAIL FROM:<{sender}>", f"RCPT TO:<{to}>", "DATA"), replies)
-            if len(replies) == 3 and all(code in _GOES_ON for code, _ in replies):
+            if _first_refused(replies) is None:
                 self._smtp.send(_dotted(content))
                 replies.append(self._smtp.getreply())
-            elif len(replies) == 3 and replies[2][0] == _SEND_IT:
+            elif len(replies) > _AT_DATA and replies[_AT_DATA][0] in _TAKEN[_AT_DATA]:
                 self._smtp.send(b".\r\n")  # asked for all at once, it waits for a mail that has nobody to go to
                 self._smtp.getreply()
         except (smtplib.SMTPException, OSError) as error:
             said = f"the mail server ended the session: {type(error).__name__}"
-            raise MailServerAway(said, in_mail=bool(replies)) from None
-        if replies[0][0] != _DONE:
-            raise MailServerAway(f"the mail server refuses the sender: {replies[0][0]}")
-        for number, (code, words) in enumerate(replies):
-            if code not in _GOES_ON:
-                return self._not_taken(code, words, to, at_recipient=number == 1)
+            has_sender = bool(replies) and replies[_AT_SENDER][0] in _TAKEN[_AT_SENDER]
+            raise MailServerAway(said, in_mail=has_sender) from None
+        refused = _first_refused(replies)
+        if refused is not None:
+            return self._not_taken(refused, *replies[refused], to)
         found = _QUEUED.search(replies[-1][1].decode("ascii", "replace"))
         return Accepted(found[1] if found else None)
 
@@ -150,7 +160,7 @@ class MailSession:
             return
         for command in commands:
             replies.append(self._smtp.docmd(command))
-            if replies[-1][0] not in _GOES_ON:
+            if _first_refused(replies) is not None:
                 return
 
     def close(self) -> None:
@@ -167,16 +177,20 @@ class MailSession:
     ) -> None:
         self.close()
 
-    def _not_taken(self, code: int, said: bytes, to: str, *, at_recipient: bool) -> NotTaken:
+    def _not_taken(self, step: int, code: int, said: bytes, to: str) -> NotTaken:
+        if step == _AT_SENDER:
+            raise MailServerAway(f"the mail server refuses the sender: {code}")
         if code == 421 or code < 400:  # it is closing, or talks no SMTP
             raise MailServerAway(f"the mail server ended the session: {code}", in_mail=True)
-        if code == 530:
-            raise MailServerAway(f"the mail server wants a login: {code}")
         with contextlib.suppress(smtplib.SMTPException, OSError):  # then the next mail finds out
             self._smtp.rset()
-        is_final = code >= 500 and not _is_ours_to_mend(said)
-        bad_address = is_final and at_recipient and _is_bad_address(code, said)
-        return NotTaken(code, without_addresses(said, to), is_final, bad_address)
+        is_bad_address = code >= 500 and step == _AT_RECIPIENT and _is_bad_address(said)
+        return NotTaken(code, without_addresses(said, to), _is_final(step, code, said), is_bad_address)
+
+
+def _first_refused(replies: Sequence[tuple[int, bytes]]) -> int | None:
+    """Return the first step that the server did not go on after."""
+    return next((step for step, (code, _) in enumerate(replies) if code not in _TAKEN[step]), None)
 
 
 class _Bounded(smtplib.SMTP):
@@ -199,7 +213,7 @@ class _BoundedOverTls(_Bounded, smtplib.SMTP_SSL):
 
 
 def _open(server: MailServer) -> smtplib.SMTP:
-    name = socket.gethostname() or "localhost"
+    name = _own_name(server)
     try:
         if server.tls == "smtps":
             smtp: smtplib.SMTP = _BoundedOverTls(
@@ -224,6 +238,12 @@ def _open(server: MailServer) -> smtplib.SMTP:
     return smtp
 
 
+def _own_name(server: MailServer) -> str:
+    """Return who we say that we are: a name with a domain (RFC 5321, 4.1.4)."""
+    host = socket.gethostname()
+    return host if "." in host else server.greeted_as or host or "localhost"
+
+
 def _named(error: Exception) -> str:
     code = getattr(error, "smtp_code", None)
     return f"{type(error).__name__} {code}" if isinstance(code, int) and code > 0 else type(error).__name__
@@ -241,17 +261,26 @@ def _enhanced(said: bytes) -> str | None:
     return found[1] if found else None
 
 
-def _is_ours_to_mend(said: bytes) -> bool:
-    """Tell whether the server would take the mail of one whom it lets send: an operator may mend that meanwhile."""
-    return (_enhanced(said) or "5.7.").startswith("5.7.") and (b"relay" in said.lower() or b"auth" in said.lower())
+def _is_final(step: int, code: int, said: bytes) -> bool:
+    """Tell a refusal of this mailbox or this mail from one of us: an operator may mend that while the mail waits.
+
+    Servers say with 5xx too that they have blocked our address, that our quota is used up, that our greeting is wrong
+    or that we need a login. Before the mail was seen only what is said of the mailbox is final.
+    """
+    if code < 500 or code == 530:
+        return False
+    enhanced = _enhanced(said)
+    if step == _AT_RECIPIENT:
+        return _is_bad_address(said) or (enhanced or "").startswith(("5.1.", "5.2."))
+    if (enhanced or "5.7.").startswith("5.7.") and (b"relay" in said.lower() or b"auth" in said.lower()):
+        return False
+    return not (enhanced or "").startswith(("5.4.", "5.5."))
 
 
-def _is_bad_address(code: int, said: bytes) -> bool:
+def _is_bad_address(said: bytes) -> bool:
     """Tell an address that does not exist from a mail that is not wanted, or a mailbox that is full."""
     enhanced = _enhanced(said)
-    if enhanced is None:
-        return code in (550, 551, 553)
-    return code >= 500 and enhanced in BAD_ADDRESS
+    return _NOBODY.search(said[:500]) is not None if enhanced is None else enhanced in BAD_ADDRESS
 
 
 def without_addresses(said: bytes, to: str) -> str:

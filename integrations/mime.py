@@ -15,6 +15,8 @@ from email.policy import compat32
 from email.utils import format_datetime, formataddr
 from functools import lru_cache
 
+import idna
+
 from integrations.errors import PermanentError
 
 LONGEST_HEADER = 900
@@ -64,12 +66,22 @@ def check_address(address: str) -> str:
     if not at or len(address) > LONGEST_ADDRESS or not _LOCAL.fullmatch(local):
         raise UnsendableMail("not an address that mail can be sent to")
     try:
-        ascii_domain = domain.encode("idna").decode("ascii") if not domain.isascii() else domain
+        # By IDNA 2008: the older one, which Python has, takes straße.de for strasse.de, and that is somebody else's.
+        ascii_domain = domain if domain.isascii() else idna.encode(domain, uts46=True).decode("ascii")
     except UnicodeError:
         ascii_domain = ""
-    if not _DOMAIN.fullmatch(ascii_domain):
+    if not _DOMAIN.fullmatch(ascii_domain) or ascii_domain.rpartition(".")[2].isdigit():
         raise UnsendableMail("not an address that mail can be sent to")
     return f"{local}@{ascii_domain}"
+
+
+def check_mailbox(name: str, address: str) -> None:
+    """Refuse a sender that no mail could be from.
+
+    Raises:
+        UnsendableMail: the name is too long or holds a line end, or the address is none.
+    """
+    _mailbox(name, check_address(address))
 
 
 def build(mail: Mail) -> bytes:

@@ -39,6 +39,8 @@ def configure_logging(settings: ReceiverSettings) -> None:
     root.setLevel(settings.log_level)
     for noisy in ("celery.worker.strategy", "celery.app.trace", "alembic"):  # one line a message: the ledger has them
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    for talkative in ("apprise", "urllib3"):  # at DEBUG they say whole URLs, and that of a chat is its secret
+        logging.getLogger(talkative).setLevel(max(logging.INFO, root.level))
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from integrations.errors import PermanentError
 from integrations.mail import MailServer
-from integrations.mime import check_address
+from integrations.mime import check_mailbox
 
 
 def _database_url(value: SecretStr) -> SecretStr:
@@ -47,9 +47,9 @@ def _mail_address(value: str | None) -> str | None:
     if not value:
         return None
     try:
-        check_address(parseaddr(value)[1] if value.isprintable() else "")
-    except PermanentError:
-        raise ValueError("must look like Fleet <fleet@example.com>") from None
+        check_mailbox(*parseaddr(value if value.isprintable() else ""))
+    except PermanentError as error:
+        raise ValueError(f"must look like Fleet <fleet@example.com>: {error}") from None
     return value
 
 

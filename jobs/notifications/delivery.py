@@ -6,6 +6,7 @@ from email.utils import parseaddr
 from db.encryption import Keyring
 from integrations.chat import ChatSender
 from integrations.mail import MailServer
+from integrations.mime import check_address
 from integrations.webhooks_out import WebhookSender
 from jobs.notifications import endpoints, mails
 from jobs.notifications.compose import Letterhead
@@ -55,7 +56,10 @@ def call(run: Run) -> Counts | NextSlice:
 
 def mail_server(settings: Settings) -> MailServer | None:
     """Return where mail is handed over; None where nothing is set."""
-    return None if settings.smtp_url is None else MailServer.from_url(settings.smtp_url.get_secret_value())
+    if settings.smtp_url is None:
+        return None
+    letterhead = letterhead_of(settings)
+    return MailServer.from_url(settings.smtp_url.get_secret_value(), letterhead.domain if letterhead else None)
 
 
 def letterhead_of(settings: Settings) -> Letterhead | None:
@@ -65,7 +69,7 @@ def letterhead_of(settings: Settings) -> Letterhead | None:
     name, sender = parseaddr(settings.mail_from)
     unsubscribe_to = parseaddr(settings.mail_unsubscribe_to)[1] if settings.mail_unsubscribe_to else None
     app_url = settings.app_url.rstrip("/") if settings.app_url else None
-    return Letterhead(name, sender, app_url, unsubscriber_of(settings), unsubscribe_to)
+    return Letterhead(name, check_address(sender), app_url, unsubscriber_of(settings), unsubscribe_to)
 
 
 def unsubscriber_of(settings: Settings) -> Unsubscriber | None:

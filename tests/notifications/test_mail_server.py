@@ -176,3 +176,77 @@ def test_the_time_that_one_mail_took_is_not_taken_from_the_next() -> None:
         with MailSession(quick) as session:
             for _ in range(4):
                 assert isinstance(session.send("a@x.example", "b@y.example", CONTENT), Accepted)
+
+
+@pytest.mark.parametrize("is_pipelining", [False, True])
+def test_a_server_that_closes_at_once_costs_no_mail_a_try(
+    told: Desk, monkeypatch: pytest.MonkeyPatch, is_pipelining: bool
+) -> None:
+    sessions = []
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                sessions.append(connection)
+                with connection, connection.makefile("rwb", buffering=0) as stream:
+                    stream.write(b"220 mx.example\r\n")
+                    stream.readline()
+                    stream.write(b"250-mx.example\r\n" + b"250-PIPELINING\r\n" * is_pipelining + b"250 HELP\r\n")
+                    stream.readline()
+                    stream.write(b"421 4.3.2 closing down\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        monkeypatch.setenv("FLEET_SMTP_URL", f"smtp://127.0.0.1:{server.getsockname()[1]}")
+        get_settings.cache_clear()
+        told.alerts(5, severity="critical")
+        told.deliver()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert len(sessions) == 1
+    assert told.value("SELECT sum(attempts) FROM notifications") == 0
+    assert told.value("SELECT count(*) FROM channel_outages") == 1
+
+
+def test_one_whom_the_server_wants_a_login_for_keeps_nobody_waiting(told: Desk, any_inbox: Inbox) -> None:
+    any_inbox.answers["far@elsewhere.example"] = "530 5.7.0 Authentication required"
+    told.alert("safety_event", severity="critical", recipients=["far@elsewhere.example"])
+    told.alert("safety_event", severity="low")
+
+    told.deliver()
+
+    assert sorted(any_inbox.to) == ["ann@acme.example", "ann@acme.example"]
+    assert told.value("SELECT attempts FROM notifications WHERE address LIKE 'far@%%'") == 1
+
+
+def test_only_what_ends_a_mail_makes_it_taken(any_inbox: Inbox) -> None:
+    any_inbox.at_data = lambda mail: "354 go on"
+    with pytest.raises(MailServerAway):
+        send(any_inbox.url)
+
+
+def test_a_machine_without_a_full_name_greets_with_the_senders_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    greeted: list[str] = []
+    with opened() as inbox:
+        monkeypatch.setattr(socket, "gethostname", lambda: "a1b2c3")
+        inbox.__class__ = type("Listening", (Inbox,), {"handle_EHLO": _noting(greeted)})
+        with MailSession(MailServer.from_url(inbox.url, "jobs.example")):
+            pass
+        monkeypatch.setattr(socket, "gethostname", lambda: "web1.fleet.example")
+        with MailSession(MailServer.from_url(inbox.url, "jobs.example")):
+            pass
+    assert greeted == ["jobs.example", "web1.fleet.example"]
+
+
+def _noting(greeted: list[str]) -> object:
+    async def handle_EHLO(
+        inbox: Inbox, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        greeted.append(hostname)
+        return responses
+
+    return handle_EHLO
