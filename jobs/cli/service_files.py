@@ -19,6 +19,7 @@ MOST_ROWS = 100_000
 _MOST_CHECKS = 200
 _LONGEST_NAME = 200
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+_BEYOND = 10**15  # more than any bound, and still a float
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -199,7 +200,7 @@ def _number(least: float, most: float, *, whole: bool = False) -> Callable[[Any]
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _ValueRefused(f"{kind}, got {_shape(value)}")
-        value = float(value)
+        value = float(value) if abs(value) < _BEYOND else math.inf
         if not math.isfinite(value) or not least <= value <= most or (whole and value != int(value)):
             raise _ValueRefused(f"{kind}, got {value:.10g}")
         return int(value) if whole else value

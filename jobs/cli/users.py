@@ -109,9 +109,7 @@ def _address(given: str) -> str:
     try:
         check_address(given.strip())
     except UnsendableMail:
-        raise OperatorError(
-            "--email: no mail can be sent to this address: expected one such as ann@acme.example"
-        ) from None
+        raise OperatorError("--email: no mail can be sent to this address: expected name@company.example") from None
     return given.strip()
 
 
