@@ -96,6 +96,61 @@ def find_oldest_due(connection: Connection) -> Overdue | None:
     return None if row is None else Overdue(*row)
 
 
+_WAITING_MAILS = text("SELECT count(*) FROM notifications WHERE channel = 'email' AND state IN ('pending', 'ready')")
+
+
+def count_waiting_mails(connection: Connection) -> int:
+    """Return how many mails are still to be sent."""
+    found: int = connection.execute(_WAITING_MAILS).scalar_one()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A channel that is closed for all."""
+
+    channel: str
+    tries: int
+    reason: str
+    age_s: float
+
+
+_OUTAGES = text(
+    """
+    SELECT channel, tries, reason, extract(epoch FROM clock_timestamp() - began_at)::float8
+    FROM channel_outages ORDER BY channel
+    """
+)
+
+
+def list_outages(connection: Connection) -> list[Outage]:
+    """Return the channels that are closed for all."""
+    return [Outage(*row) for row in connection.execute(_OUTAGES)]
+
+
+_ENDPOINTS = text("SELECT count(*), count(disabled_at) FROM webhook_endpoints WHERE deleted_at IS NULL")
+
+
+def count_endpoints(connection: Connection) -> tuple[int, int]:
+    """Return how many webhooks and chats there are, and how many of them were turned off."""
+    there, disabled = connection.execute(_ENDPOINTS).one()
+    return there, disabled
+
+
+_FOR_PEOPLE = text(
+    """
+    SELECT (SELECT count(*) FROM meter_readings WHERE state = 'quarantined'),
+           (SELECT count(*) FROM alerts WHERE kind = 'work_order_flagged' AND resolved_at IS NULL)
+    """
+)
+
+
+def count_for_people(connection: Connection) -> tuple[int, int]:
+    """Return how many meter readings and completed work orders wait for a person to decide."""
+    readings, orders = connection.execute(_FOR_PEOPLE).one()
+    return readings, orders
+
+
 _RETENTION = text(
     """
     SELECT format('%I.%I', hypertable_schema, hypertable_name) FROM timescaledb_information.jobs

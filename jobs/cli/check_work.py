@@ -1,5 +1,6 @@
 """The doctor's look at the work: limits, workers, beat, what waits, and whether every token can be read."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -82,6 +83,21 @@ def check_beat(connection: Connection) -> Check:
         due, job = min(late)
         return warn("beat", f"{job} should have ticked {span((now - due).total_seconds())} ago", fix)
     return ok("beat", "every tick that has passed was written")
+
+
+def check_maintenance(connection: Connection) -> Iterator[Check]:
+    """No meter reading and no completed work order waits for a person."""
+    readings, orders = health.count_for_people(connection)
+    if readings:
+        fix = "fleet-jobs maintenance meters --quarantined"
+        yield warn("meter readings", f"{readings} were set aside and wait for a person", fix)
+    else:
+        yield ok("meter readings", "none waits for a person")
+    if orders:
+        fix = "fleet-jobs alerts --kind work_order_flagged"
+        yield warn("completed work orders", f"{orders} are flagged: their schedules may count wrongly", fix)
+    else:
+        yield ok("completed work orders", "none is flagged")
 
 
 def check_keys(connection: Connection, settings: Settings) -> Check:

@@ -36,7 +36,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
-    from jobs.cli import check_database, check_redis, check_work
+    from jobs.cli import check_database, check_mail, check_redis, check_work
     from jobs.job import definitions, load_jobs
 
     jobs = load_jobs()
@@ -65,10 +65,15 @@ def _checks(settings: Settings) -> Iterator[Check]:
                         "beat": lambda c: [check_work.check_beat(c)],
                         "workers": lambda c: [check_work.check_workers(c, settings)],
                         "oldest due run": lambda c: [check_work.check_waiting(c)],
+                        "mail": lambda c: check_mail.check_waiting(c, settings),
+                        "channels": check_mail.check_outages,
+                        "endpoints": lambda c: [check_mail.check_endpoints(c)],
+                        "maintenance": check_work.check_maintenance,
                     },
                 )
         finally:
             database.close()
+    yield from check_mail.check_server(settings)
     yield from check_redis.check_redis(settings)
 
 

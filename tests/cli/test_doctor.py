@@ -14,7 +14,10 @@ from sqlalchemy.engine import make_url
 from db.encryption import new_key
 from tests.cli.conftest import Answer, Cli, run_process, settings_of
 from tests.factories import make_connection, make_tenant
+from tests.notifications.conftest import Inbox, inbox
 from tests.servers import Database
+
+__all__ = ["inbox"]
 
 
 def named(answer: Answer) -> dict[str, Any]:
@@ -42,13 +45,17 @@ def test_a_healthy_platform_has_no_failure_and_no_secret_is_printed(
     answer = run_process(tmp_path, settings_of(database, redis_url), "doctor")
 
     assert (answer.status, answer.err) == (0, "")
-    assert " 0 failed, 2 warned" in answer.out  # nobody works here, no beat ticks
+    assert " 0 failed, 3 warned" in answer.out  # nobody works here, no beat ticks, no mail server
     assert "fail  " not in answer.out
     for secret in database.passwords.values():
         assert secret not in answer.out
 
 
-def test_a_platform_at_work_is_all_ok(cli: Cli, admin: psycopg.Connection) -> None:
+def test_a_platform_at_work_is_all_ok(
+    cli: Cli, admin: psycopg.Connection, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_SMTP_URL", inbox.url)
+    monkeypatch.setenv("FLEET_MAIL_FROM", "Fleet <fleet@acme.example>")
     admin.execute("INSERT INTO worker_heartbeats (id, host, pid, name) VALUES (%s, 'h', 1, 'compute@h')", [uuid4()])
     admin.execute("INSERT INTO schedule_ticks VALUES ('retention.make_partitions', 'UTC', now())")
 
@@ -56,6 +63,7 @@ def test_a_platform_at_work_is_all_ok(cli: Cli, admin: psycopg.Connection) -> No
 
     assert {each["status"] for each in found.values()} == {"ok"}
     assert found["workers"]["found"] == "compute@h (1)"
+    assert {"mail", "channels", "endpoints", "meter readings", "completed work orders"} <= set(found)
     assert {"limits", "LISTEN", "schema", "eviction", "persistence", "clock of Redis"} <= set(found)
 
 

@@ -1,0 +1,33 @@
+"""Asking a mail server whether it would take our mails, without sending one."""
+
+import smtplib
+
+from integrations.http_deadline import deadline
+from integrations.mail import MailServerAway, MailSession
+
+_LONGEST_NAME = 100
+
+
+class MailProbe(MailSession):
+    """A session that hands nothing over."""
+
+    @property
+    def name(self) -> str:
+        """The server's own name, as it greets (RFC 5321, 4.2); what follows it on the line is anything."""
+        words = (self._smtp.ehlo_resp or self._smtp.helo_resp or b"").decode("ascii", "replace").split()
+        return "".join(c for c in words[0] if c.isprintable())[:_LONGEST_NAME] if words else "?"
+
+    def try_sender(self, sender: str) -> None:
+        """Begin a mail and take it back. Some servers judge a sender only beside a recipient, and take any here.
+
+        Raises:
+            MailServerAway: the server refuses the sender, or ended the session.
+        """
+        try:
+            with deadline(self._longest_s):
+                code, _ = self._smtp.docmd(f"MAIL FROM:<{sender}>")
+                self._smtp.rset()
+        except (smtplib.SMTPException, OSError) as error:
+            raise MailServerAway(f"the mail server ended the session: {type(error).__name__}") from None
+        if code != 250:
+            raise MailServerAway(f"the mail server refuses the sender: {code}")
