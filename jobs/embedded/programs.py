@@ -12,7 +12,7 @@ CELERY = (sys.executable, "-m", "celery", "-A", "jobs.app")
 QUIET = ("--without-mingle", "--without-gossip", "-E")
 RELAY, BEAT, FLOWER, SIMULATOR, WORKER = "relay", "beat", "flower", "simulator", "worker-"
 WEBHOOKS, INBOX = "webhooks", "inbox"
-_NOT_FOR_THE_RECEIVER = ("FLEET_SYSTEM_", "FLEET_MIGRATION_", "FLEET_ADMIN_", "FLEET_READ_", "FLEET_REDIS_")
+_NOT_FOR_THE_RECEIVER = tuple(f"FLEET_{each}_" for each in ("SYSTEM", "MIGRATION", "ADMIN", "READ", "REDIS", "SMTP"))
 
 
 def command_line(*arguments: str) -> list[str]:

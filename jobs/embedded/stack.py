@@ -1,5 +1,6 @@
 """The whole platform below one directory: servers, roles, schema, processes, and what each needs to know."""
 
+import shlex
 import signal
 import subprocess
 import time
@@ -18,7 +19,7 @@ from jobs.embedded.supervisor import Program, Supervisor
 from jobs.embedded.valkey import EmbeddedValkey
 
 DATABASE = "fleet"
-FLOWER_USER, FLOWER_PORT = "fleet", 5555
+FLOWER_USER, FLOWER_PORT, RECEIVER_PORT = "fleet", 5555, 8600
 MIGRATE_S = 300.0
 STAGE_WAITS_S = 15.0
 DRAIN_S = 25.0
@@ -32,6 +33,7 @@ class Stack:
         data_dir: the only place that is written to.
         accounts: names of simulated provider accounts that need a token.
         extra: settings of the children besides the stack's own, such as FLEET_SCHEDULE_EVERY.
+        receiver_port: where webhooks come in, and where links to unsubscribe lead.
         say: told in one line what is going on.
     """
 
@@ -41,12 +43,14 @@ class Stack:
         *,
         accounts: Sequence[str] = (),
         extra: Mapping[str, str] | None = None,
+        receiver_port: int = RECEIVER_PORT,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.logs = self.data_dir / "logs"
         self._accounts = tuple(accounts)
         self._extra = dict(extra or {})
+        self.receiver_port = receiver_port
         self._say = say
         self._lock = DirectoryLock(self.data_dir)
         self.postgres = EmbeddedPostgres(self.data_dir / "postgres")
@@ -109,9 +113,9 @@ class Stack:
         self._say("migrating")
         self._create_database()
         roles.bootstrap(self.postgres.admin_url_of(DATABASE), self.keys.roles)
-        self.flower_port = _port_for_flower()
+        self.flower_port = usual_or_free(FLOWER_PORT)
         write_private(self.flower_password_file, self.keys.flower + "\n")
-        lines = [f"{name}='{value}'\n" for name, value in self._settings().items()]
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in self._settings().items()]
         write_private(self.environment_file, "".join(lines))
         self._migrate()
 
@@ -120,11 +124,12 @@ class Stack:
 
         Flower is last: it asks the workers once who they are.
         """
-        self._say("starting relay, workers, beat and Flower")
+        self._say("starting relay, workers, beat, receiver of webhooks and Flower")
         environment = self.environment()
         first, *others = programs.workers(environment)
         flower = programs.flower(environment, self.flower_port, FLOWER_USER, self.keys.flower)
-        self._stages = [[programs.relay(environment), first], [programs.beat(environment), *others], [flower]]
+        receiver = programs.webhooks(environment, self.receiver_port)
+        self._stages = [[programs.relay(environment), first], [programs.beat(environment), *others], [receiver, flower]]
         self._start_stage()
 
     def environment(self) -> dict[str, str]:
@@ -206,10 +211,10 @@ class Stack:
             raise EmbeddedServerError(f"fleet-jobs migrate failed ({log}): {lines[-1]}")
 
 
-def _port_for_flower() -> int:
-    """Return Flower's usual port where it is free: the screen says which it is."""
+def usual_or_free(port: int) -> int:
+    """Return a server's usual port where it is free, else another: what is printed says which it is."""
     try:
-        check_port(FLOWER_PORT, "Flower")
+        check_port(port, "a server")
     except EmbeddedServerError:
         return free_port()
-    return FLOWER_PORT
+    return port

@@ -13,8 +13,9 @@ import structlog
 from jobs.embedded import demo_fleet, demo_providers, programs
 from jobs.embedded.demo import Demo, say, succeeded
 from jobs.embedded.errors import EmbeddedServerError
+from jobs.embedded.given import read_given
 from jobs.embedded.process import HOST, free_port
-from jobs.embedded.stack import FLOWER_USER, Stack
+from jobs.embedded.stack import FLOWER_USER, RECEIVER_PORT, Stack, usual_or_free
 from jobs.embedded.supervisor import Program
 
 LOOK_EVERY_S = 0.5
@@ -32,7 +33,8 @@ EVERY_S = {
 def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
     """Run the platform below `data_dir` until Ctrl-C, SIGTERM, or for `seconds`.
 
-    With `demo` there are simulated fleets, and the last line printed is a JSON summary.
+    With `demo` there are simulated fleets, nothing of `.env` is believed, so that no mail leaves this machine, and the
+    last line printed is a JSON summary.
 
     Returns:
         0 when all went well; with `demo` and `seconds`, only if work was done and no process died, else 1.
@@ -44,9 +46,15 @@ def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
         "FLEET_PROVIDER_ORIGINS": f"http://{HOST}:{ports.providers}",
         "FLEET_SMTP_URL": f"smtp://{HOST}:{ports.smtp}",
         "FLEET_MAIL_FROM": "Fleet Jobs <fleet@fleet.example>",
-        "FLEET_WEBHOOK_ORIGIN": "https://hooks.fleet.example",
+        "FLEET_WEBHOOK_ORIGIN": f"http://{HOST}:{ports.receiver}",
     }
-    stack = Stack(data_dir, accounts=demo_fleet.TOKENS if demo else (), extra=extra if demo else {}, say=say)
+    stack = Stack(
+        data_dir,
+        accounts=demo_fleet.TOKENS if demo else (),
+        extra=extra if demo else read_given(),
+        receiver_port=ports.receiver,
+        say=say,
+    )
     _let_signals_interrupt()
     try:
         stack.acquire()
@@ -68,8 +76,9 @@ def run_up(demo: bool, seconds: float | None, data_dir: Path) -> int:
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the demo's own servers listen."""
+    """Where the receiver of webhooks listens, and the demo's own servers."""
 
+    receiver: int = field(default_factory=lambda: usual_or_free(RECEIVER_PORT))
     providers: int = field(default_factory=free_port)
     inbox: int = field(default_factory=free_port)
     smtp: int = field(default_factory=free_port)
@@ -124,6 +133,7 @@ def _watch_demo(stack: Stack, demo: Demo, seconds: float | None) -> None:
 def _watch(stack: Stack, seconds: float | None) -> None:
     """Say what dies until the time is up or somebody interrupts."""
     say(f"up: Flower at {stack.flower_url}, user {FLOWER_USER}, password in {stack.flower_password_file}")
+    say(f"webhooks are received at http://{HOST}:{stack.receiver_port}/webhooks/")
     say(f"in another terminal: set -a; . {stack.environment_file}")
     started = time.monotonic()
     with suppress(KeyboardInterrupt):

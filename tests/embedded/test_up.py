@@ -36,24 +36,29 @@ class Platform:
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:
-    """A platform without fleets, that the tests of this file share."""
-    home = passable_directory()
-    with up(home, demo=False) as process:
+    """A platform without fleets, that the tests of this file share; it was started where there is an `.env`."""
+    home, here = passable_directory(), passable_directory()
+    (here / ".env").write_text(
+        "FLEET_MAIL_FROM='Joe\\'s Fleet <fleet@jobs.example>'\nFLEET_DATABASE_URL=postgresql://x@y/z\n"
+    )
+    with up(home, demo=False, here=here) as process:
         lines_until(process, "environment")
         yield Platform(home, process)
         process.send_signal(signal.SIGTERM)
         process.communicate()
     assert process.returncode == 0
     assert working_below(home) == []
-    subprocess.run(["rm", "-rf", str(home)], check=True)
+    subprocess.run(["rm", "-rf", str(home), str(here)], check=True)
 
 
-def up(home: Path, *, demo: bool = True, seconds: float | None = None) -> subprocess.Popen[str]:
-    """Start the platform with none of this process's own settings."""
+def up(
+    home: Path, *, demo: bool = True, seconds: float | None = None, here: Path | None = None
+) -> subprocess.Popen[str]:
+    """Start the platform with none of this process's own settings, in the directory `here`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
     command = [sys.executable, "-c", UP.format(f"{demo}, {seconds}"), str(home)]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
 
 
@@ -157,6 +162,29 @@ def pid_of(home: Path, words: str) -> int:
                 continue
         time.sleep(0.1)
     raise AssertionError(f"no process {words!r}")
+
+
+@pytest.mark.timeout(240)
+def test_what_is_set_where_it_was_started_reaches_every_process_and_other_terminals(platform: Platform) -> None:
+    sender = "Joe's Fleet <fleet@jobs.example>"
+    for words in ("-n network@", "main() relay", "main() webhooks"):
+        environment = Path(f"/proc/{pid_of(platform.home, words)}/environ").read_text().split("\0")
+        assert f"FLEET_MAIL_FROM={sender}" in environment
+        assert "FLEET_DATABASE_URL=postgresql://x@y/z" not in environment
+    told = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'set -a; . "$1"; echo "$FLEET_MAIL_FROM"; echo "$FLEET_DATABASE_URL"',
+            "sh",
+            platform.home / "environment",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert told[0] == sender
+    assert "fleet_worker" in told[1]
 
 
 @pytest.mark.timeout(240)
