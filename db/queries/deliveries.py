@@ -50,37 +50,76 @@ class Notice:
     vehicle: str | None
     connection: str | None
     provider: str | None
+    is_resolution: bool = False
 
 
+_IS_FREE = "n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())"
+_OF_TENANT = f"""
+    SELECT n.tenant_id, n.next_attempt_at, n.id FROM notifications n
+    WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = p.priority AND n.tenant_id = {{tenant}}
+      AND {_IS_FREE}"""
+# Within a priority the first of every tenant that has something due, by jumps through the index: from a tenant by
+# chance to the last one, and from the first one to it, so that none is always before the others.
+_FIRST = f"""
+    tenants (tenant_id, last_id) AS (
+        VALUES (CAST(:token AS uuid), CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid)),
+               (CAST('00000000-0000-0000-0000-000000000000' AS uuid), CAST(:token AS uuid))
+        UNION ALL
+        SELECT j.tenant_id, t.last_id
+        FROM tenants t CROSS JOIN LATERAL (
+            SELECT n.tenant_id FROM notifications n
+            WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = p.priority
+              AND n.tenant_id > t.tenant_id AND n.tenant_id <= t.last_id
+            ORDER BY n.tenant_id, n.next_attempt_at, n.id LIMIT 1  -- as no other index is ordered
+        ) j
+    ),
+    first AS (
+        SELECT h.* FROM tenants t CROSS JOIN LATERAL ({_OF_TENANT.format(tenant="t.tenant_id")}
+            ORDER BY n.next_attempt_at, n.id LIMIT 1
+        ) h
+    )
+"""
 _IS_DUE = text(
-    """
-    SELECT EXISTS (SELECT FROM notifications n
-                   WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = ANY ('{0,1,2,3}')
-                     AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp()))
+    f"""
+    SELECT EXISTS (SELECT FROM generate_series(0, 3) AS p (priority) CROSS JOIN LATERAL (
+        WITH RECURSIVE {_FIRST} SELECT FROM first LIMIT 1) f)
     """
 )
+_NOBODY = UUID(int=0)
 
 
 def is_due(connection: Connection, channel: str, now: datetime) -> bool:
     """Tell whether anything waits to be sent by a channel."""
-    return bool(connection.execute(_IS_DUE, {"channel": channel, "now": now}).scalar_one())
+    return bool(connection.execute(_IS_DUE, {"channel": channel, "now": now, "token": _NOBODY}).scalar_one())
 
 
-# One priority after the other by the index, so that a long queue of what may wait is not read to find what may not.
-_FOUND_BY_PRIORITY = """
+# One priority after the other, and within it one of each tenant after the other, until there are enough: a row is read
+# when it is its turn, so that neither a long queue nor many tenants are read to the end. Hence no ORDER BY around it.
+_FOUND_IN_TURN = f"""
     found AS MATERIALIZED (
-        SELECT d.* FROM generate_series(0, 3) AS p (priority)
+        SELECT d.id FROM generate_series(0, 3) AS p (priority)
         CROSS JOIN LATERAL (
-            SELECT n.id, n.priority, n.next_attempt_at FROM notifications n
-            WHERE n.state = 'ready' AND n.channel = :channel AND n.priority = p.priority
-              AND n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())
-            ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
+            WITH RECURSIVE {_FIRST},
+            turns AS (
+                SELECT * FROM first
+                UNION ALL
+                SELECT h.* FROM turns t CROSS JOIN LATERAL ({_OF_TENANT.format(tenant="t.tenant_id")}
+                      AND (n.next_attempt_at, n.id) > (t.next_attempt_at, t.id)
+                    ORDER BY n.next_attempt_at, n.id LIMIT 1
+                ) h
+            )
+            SELECT id FROM turns
+        ) t
+        CROSS JOIN LATERAL (
+            SELECT n.id FROM notifications n WHERE n.id = t.id AND n.state = 'ready' AND {_IS_FREE}
+            FOR UPDATE SKIP LOCKED
         ) d
-        ORDER BY d.priority, d.next_attempt_at LIMIT :batch
+        LIMIT :batch
     )
 """
-# The endpoints that anything waits for, from one to the next by the index; then a few of each.
-_FOUND_BY_ENDPOINT = """
+# The endpoints that anything waits for, from one to the next by the index; then a few of each. That an alert is over
+# is told once all is told that came before.
+_FOUND_BY_ENDPOINT = f"""
     waiting (endpoint_id) AS (
         (SELECT n.endpoint_id FROM notifications n
          WHERE n.state = 'ready' AND n.channel = :channel AND n.endpoint_id IS NOT NULL
@@ -98,8 +137,11 @@ _FOUND_BY_ENDPOINT = """
             CROSS JOIN LATERAL (
                 SELECT n.id, n.priority, n.next_attempt_at FROM notifications n
                 WHERE n.state = 'ready' AND n.channel = :channel AND n.endpoint_id = w.endpoint_id
-                  AND n.priority = p.priority AND n.next_attempt_at <= :now
-                  AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())
+                  AND n.priority = p.priority AND {_IS_FREE}
+                  AND NOT (n.is_resolution AND EXISTS (
+                      SELECT FROM notifications o
+                      WHERE o.state = 'ready' AND o.endpoint_id = n.endpoint_id AND o.alert_id = n.alert_id
+                        AND NOT o.is_resolution))
                 ORDER BY n.next_attempt_at LIMIT :each FOR UPDATE SKIP LOCKED
             ) e
             ORDER BY e.priority, e.next_attempt_at LIMIT :each
@@ -143,7 +185,8 @@ _CLAIM = f"""
            n.severity, n.attempts, n.created_at, least(n.expires_at, '9998-12-31'), u.locale, t.locale,
            u.time_zone, t.time_zone, t.settings ->> 'units', n.alert_id, left(a.subject, 2000), {TEXT},
            {told_at("a.opened_at")}, {told_at("a.resolved_at")},
-           left(coalesce(v.name, a.details ->> 'vehicle_name'), 500), left(c.name, 500), c.provider, k.dropped
+           left(coalesce(v.name, a.details ->> 'vehicle_name'), 500), left(c.name, 500), c.provider,
+           n.is_resolution, k.dropped
     FROM (SELECT count(*) AS dropped FROM dropped) k
     LEFT JOIN claimed n ON true
     LEFT JOIN tenants t ON t.id = n.tenant_id
@@ -153,14 +196,16 @@ _CLAIM = f"""
     LEFT JOIN connections c ON c.id = a.connection_id
     ORDER BY n.priority, n.next_attempt_at, n.id
     """
-_CLAIM_ANY = text(_CLAIM.format(found=_FOUND_BY_PRIORITY))
-_CLAIM_FAIRLY = text(_CLAIM.format(found=_FOUND_BY_ENDPOINT))
+_CLAIM_IN_TURN = text(_CLAIM.format(found=_FOUND_IN_TURN))
+_CLAIM_BY_ENDPOINT = text(_CLAIM.format(found=_FOUND_BY_ENDPOINT))
 
 
 def claim(
     connection: Connection, channel: str, token: UUID, now: datetime, *, batch: int, each: int | None = None
 ) -> tuple[list[Notice], int]:
-    """Take what is due for a while, critical first; end what is too late, unsubscribed or resolved meanwhile.
+    """Take what is due for a while; end what is too late, unsubscribed or resolved meanwhile.
+
+    Critical first; within a priority tenants, or endpoints, take turns.
 
     Args:
         each: at most so many of one endpoint; None for a channel that has none.
@@ -170,9 +215,9 @@ def claim(
     """
     values = {"channel": channel, "token": token, "now": now, "batch": batch}
     if each is None:
-        rows = connection.execute(_CLAIM_ANY, values).all()
+        rows = connection.execute(_CLAIM_IN_TURN, values).all()
     else:
-        rows = connection.execute(_CLAIM_FAIRLY, values | {"each": each}).all()
+        rows = connection.execute(_CLAIM_BY_ENDPOINT, values | {"each": each}).all()
     found = [Notice(*(*row[:21], details_of(row[21]), *row[22:-1])) for row in rows if row[0] is not None]
     return found, rows[0][-1]
 

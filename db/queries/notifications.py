@@ -52,15 +52,16 @@ def _on_clock(column: str) -> str:
     return f"CASE WHEN {column} = '24:00' THEN '00:00' ELSE {column} END"
 
 
-# What holds for a recipient is asked again here: a preference may have changed since the alert, a user may have left.
+# An alert that is told again while it still waits to be told is told once. What holds for a recipient is asked anew: a
+# preference may have changed since the alert, a user may have left.
 _TAKE = text(
     f"""
     WITH taken AS MATERIALIZED (
         SELECT d.* FROM generate_series(0, 3) AS p (priority)
         CROSS JOIN LATERAL (
             SELECT n.id, n.tenant_id, n.alert_id, n.channel, n.address, n.user_id, n.endpoint_id, n.is_named,
-                   n.category, n.severity, n.while_open, n.expires_at, n.bundle IS NOT NULL AS is_due_digest,
-                   n.priority, n.next_attempt_at
+                   n.category, n.severity, n.while_open, n.expires_at, n.created_at,
+                   n.bundle IS NOT NULL AS is_due_digest, n.priority, n.next_attempt_at
             FROM notifications n
             WHERE n.state = 'pending' AND n.priority = p.priority AND n.next_attempt_at <= :now
             ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
@@ -88,11 +89,16 @@ _TAKE = text(
     judged AS MATERIALIZED (
         SELECT n.*, r.user_zone, r.tenant_zone, r.quiet_from, r.quiet_to, r.digest, r.digest_at,
                CASE WHEN n.expires_at <= :now THEN 'expired'
-                    WHEN coalesce(r.problem, s.reason) IS NOT NULL
+                    WHEN coalesce(r.problem, s.reason) IS NOT NULL OR n.is_outdone
                       OR (n.while_open AND a.resolved_at IS NOT NULL) THEN 'suppressed' END AS end_state,
-               CASE WHEN n.expires_at <= :now THEN 'too late' ELSE coalesce(r.problem, s.reason, 'resolved') END
-                   AS end_reason
-        FROM taken n
+               CASE WHEN n.expires_at <= :now THEN 'too late'
+                    ELSE coalesce(r.problem, s.reason, CASE WHEN n.is_outdone THEN 'told again' ELSE 'resolved' END)
+                    END AS end_reason
+        FROM (
+            SELECT *, row_number() OVER (PARTITION BY tenant_id, coalesce(alert_id, id), channel, lower(address)
+                                         ORDER BY created_at DESC, priority, id) > 1 AS is_outdone
+            FROM taken
+        ) n
         JOIN recipients r ON (r.tenant_id, r.channel, r.is_named, r.category)
                            = (n.tenant_id, n.channel, n.is_named, n.category)
          AND r.user_id IS NOT DISTINCT FROM n.user_id

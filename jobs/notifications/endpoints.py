@@ -216,8 +216,8 @@ def payload_of(notice: Notice) -> bytes:
         "details": notice.details,
     }
     told = {
-        "type": f"alert.{notice.kind}",
-        "timestamp": notice.opened_at or notice.created_at,
+        "type": f"alert.{notice.kind}.resolved" if notice.is_resolution else f"alert.{notice.kind}",
+        "timestamp": (notice.resolved_at if notice.is_resolution else notice.opened_at) or notice.created_at,
         "data": data,
     }
     body = msgspec.json.encode(told)
