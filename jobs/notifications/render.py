@@ -17,6 +17,7 @@ OF_KIND = {
     "maintenance_due_soon": "maintenance",
     "maintenance_due": "maintenance",
     "maintenance_overdue": "maintenance",
+    "maintenance_meter_quarantined": "maintenance",
     "work_order_flagged": "maintenance",
     "summary": "summary",
     "digest": "summary",

@@ -10,24 +10,41 @@ from db.queries.folded import Folded, Line
 AT = datetime(2026, 11, 20, 6, 32, tzinfo=UTC)
 _ID = UUID("0193f1a0-0000-7000-8000-000000000001")
 _SERVICE: dict[str, Any] = {
+    "schedule_id": str(_ID),
     "schedule_name": "Oil change",
+    "vehicle_id": str(_ID),
     "vehicle_name": "Van 12",
     "work_order_id": str(_ID),
-    "work_order_number": "WO-2026-00042",
+    "work_order_number": "WO-000042",
+    "status": "due",
     "reason": "Oil change: 15,020 of 15,000 km",
     "due_on": "2026-12-01",
+    "due_km": 120000.0,
+    "due_engine_hours": None,
     "predicted_on": "2026-11-20",
     "vendor_name": "Garage Lindner",
     "checklist": ["Change oil and filter", "Check the brake fluid", "Look for leaks below the engine"],
 }
+_FLAGGED = "completed without an odometer: the distance counts from the next reading"
+_EARLIER = (AT - timedelta(minutes=25)).isoformat()
 _DETAILS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "offline": ("connectivity", "medium", {"last_reported_at": (AT - timedelta(minutes=42)).isoformat()}),
+    "offline": (
+        "connectivity",
+        "medium",
+        {"last_reported_at": (AT - timedelta(minutes=42)).isoformat(), "threshold_s": 1800},
+    ),
     "connection_silent": (
         "connectivity",
         "high",
-        {"silent": 412, "vehicles": 480, "last_reported_at": (AT - timedelta(minutes=25)).isoformat()},
+        {
+            "state": "not_read",
+            "silent": 412,
+            "vehicles": 480,
+            "last_reported_at": _EARLIER,
+            "last_synced_at": _EARLIER,
+        },
     ),
-    "connection_rejected": ("connectivity", "critical", {}),
+    "connection_rejected": ("connectivity", "high", {}),
     "low_fuel": (
         "vehicle_health",
         "medium",
@@ -38,20 +55,44 @@ _DETAILS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "medium",
         {"percent": 11.0, "threshold_percent": 20, "measured_at": AT.isoformat()},
     ),
-    "fault_code": ("vehicle_health", "critical", {"code": "P0217", "description": "Engine overheating"}),
-    "safety_event": ("safety", "critical", {"kind": "harsh_braking"}),
-    "geofence_entry": ("geofence", "low", {"geofence": "Depot North", "time": AT.isoformat()}),
+    "fault_code": ("vehicle_health", "critical", {"code": "P0217", "protocol": "obdii", "source": ""}),
+    "safety_event": ("safety", "critical", {"kind": "crash"}),
+    "geofence_entry": ("geofence", "medium", {"geofence": "Depot North", "time": AT.isoformat()}),
     "geofence_exit": ("geofence", "medium", {"geofence": "Depot North", "time": AT.isoformat()}),
-    "maintenance_due_soon": ("maintenance", "low", _SERVICE | {"work_order_id": None, "work_order_number": None}),
+    "maintenance_due_soon": (
+        "maintenance",
+        "low",
+        _SERVICE
+        | {"work_order_id": None, "work_order_number": None, "status": "due_soon"}
+        | {"reason": "Oil change: 14,600 of 15,000 km; due on 2026-12-01"},
+    ),
     "maintenance_due": ("maintenance", "medium", _SERVICE),
-    "maintenance_overdue": ("maintenance", "high", _SERVICE),
-    "work_order_flagged": ("maintenance", "medium", _SERVICE | {"reason": "completed without a meter reading"}),
+    "maintenance_overdue": ("maintenance", "high", _SERVICE | {"status": "overdue"}),
+    "maintenance_meter_quarantined": (
+        "maintenance",
+        "medium",
+        {
+            "vehicle_id": str(_ID),
+            "vehicle_name": "Van 12",
+            "meter": "odometer_km",
+            "value": 220180.4,
+            "read_at": _EARLIER,
+            "reason": "jumps by 100160.4 in 1.0 days",
+        },
+    ),
+    "work_order_flagged": (
+        "maintenance",
+        "low",
+        {name: _SERVICE[name] for name in ("schedule_id", "schedule_name", "vehicle_id", "vehicle_name")}
+        | {"work_order_id": str(_ID), "work_order_number": "WO-000042", "status": "completed", "reason": _FLAGGED},
+    ),
     "endpoint_disabled": ("other", "high", {"name": "ERP", "reason": "it answered 410 Gone"}),
     "alert": ("other", "medium", {}),
     "summary": ("connectivity", "high", {}),
     "digest": ("all", "high", {}),
     "test": ("other", "low", {}),
 }
+_MESSAGES = {"fault_code": "Van 12 reports fault code P0217: Engine overheating"}
 KINDS = tuple(_DETAILS)
 """Every kind that has words of its own; `alert` stands for all others."""
 
@@ -81,7 +122,7 @@ def sample(kind: str, locale: str = "en", *, tenant: str = "Lindner Logistics", 
         units=None,
         alert_id=None if kind in ("summary", "digest", "test") else _ID,
         subject=f"vehicle:{_ID}",
-        message="The rear door of Van 12 has been open for 20 minutes",
+        message=_MESSAGES.get(kind, "The rear door of Van 12 has been open for 20 minutes"),
         details=details,
         opened_at=AT,
         resolved_at=None,

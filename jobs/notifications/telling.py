@@ -14,6 +14,7 @@ from jobs.notifications.words import Words
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 LONGEST_NAME = 120
 LONGEST_TEXT = 600
+LONGEST_TITLE = 160
 
 
 class Happening(Protocol):
@@ -107,10 +108,18 @@ class Telling:
         usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
         return float(value) if usable and value is not None else None
 
+    def at_meters(self, km: str, hours: str) -> str | None:
+        """Return details that are a distance and engine hours, those that are there."""
+        said = [
+            None if (at_km := self.number(km)) is None else self.words.distance(at_km),
+            None if (at_hours := self.number(hours)) is None else self.words.in_unit(at_hours, "engine hours"),
+        ]
+        return ", ".join(each for each in said if each) or None
+
     def facts(self, *facts: tuple[str, str | None]) -> list[tuple[str, str]]:
         """Return the facts that are known, with their labels."""
         return [(self.words.t(f"label.{label}"), value) for label, value in facts if value]
 
     def view(self, title: str, lead: str, *facts: tuple[str, str | None], **more: Any) -> View:
         """Return the view of what was put together."""
-        return View(clip(title, 160), lead, self.facts(*facts), **{"brief": self.opened or ""} | more)
+        return View(clip(title, LONGEST_TITLE), lead, self.facts(*facts), **{"brief": self.opened or ""} | more)

@@ -1,22 +1,25 @@
 """What there is to say of each kind of alert: a title, a sentence, and facts. No markup, no templates."""
 
-import re
 from collections.abc import Callable
-from datetime import date
+from dataclasses import replace
 
-from jobs.notifications.telling import LONGEST_NAME, LONGEST_TEXT, Happening, Telling, View, clip
+from jobs.notifications import services
+from jobs.notifications.reasons import say
+from jobs.notifications.telling import LONGEST_NAME, LONGEST_TEXT, LONGEST_TITLE, Happening, Telling, View, clip
 from jobs.notifications.words import Words
-
-_MOST_STEPS = 20
 
 
 def view_of(happening: Happening, words: Words, tenant: str) -> View:
     """Return what is said of an alert; of a kind that has no words of its own, its own message."""
-    return _VIEWS.get(happening.kind, _plain)(Telling(happening, words, tenant))
+    telling = Telling(happening, words, tenant)
+    view = _VIEWS.get(happening.kind, _plain)(telling)
+    if (telling.number("reminders") or 0) < 1:
+        return view
+    return replace(view, title=clip(words.t("reminder.title", title=view.title), LONGEST_TITLE))
 
 
 def _plain(telling: Telling) -> View:
-    message = clip(telling.of.message or telling.of.kind.replace("_", " "), LONGEST_TEXT)
+    message = clip(telling.of.message or telling.words.t("kind.other"), LONGEST_TEXT)
     lead = message if len(message) > LONGEST_NAME else telling.words.t("alert.lead", tenant=telling.tenant)
     vehicle = telling.vehicle if telling.of.vehicle else None
     return telling.view(clip(message), lead, ("vehicle", vehicle), ("time", telling.opened))
@@ -34,6 +37,9 @@ def _offline(telling: Telling) -> View:
     )
 
 
+_STATES = ("not_read", "not_reporting", "recovering")
+
+
 def _connection(telling: Telling) -> View:
     t, kind = telling.words.t, telling.of.kind
     name = clip(telling.of.connection) if telling.of.connection else t("word.some_connection")
@@ -41,13 +47,16 @@ def _connection(telling: Telling) -> View:
     share = None
     if silent is not None and vehicles is not None:
         share = t("word.of", part=telling.words.number(silent), whole=telling.words.number(vehicles))
+    state = telling.text("state", longest=40)
+    lead = f"{kind}.{state}" if kind == "connection_silent" and state in _STATES else f"{kind}.lead"
     return telling.view(
         t(f"{kind}.title", connection=name),
-        t(f"{kind}.lead"),
+        t(lead),
         ("connection", name),
         ("provider", clip(telling.of.provider) if telling.of.provider else None),
         ("silent", share),
         ("last_report", telling.moment("last_reported_at")),
+        ("last_sync", telling.moment("last_synced_at")),
         ("since", telling.opened),
     )
 
@@ -55,8 +64,9 @@ def _connection(telling: Telling) -> View:
 def _level(telling: Telling) -> View:
     t, kind = telling.words.t, telling.of.kind
     level = telling.percent("percent")
+    title = t(f"{kind}.title", vehicle=telling.vehicle, level=level) if level else None
     return telling.view(
-        t(f"{kind}.title", vehicle=telling.vehicle, level=level or "?"),
+        title or t(f"{kind}.title_unknown", vehicle=telling.vehicle),
         t(f"{kind}.lead"),
         ("vehicle", telling.vehicle),
         ("level", level),
@@ -67,12 +77,12 @@ def _level(telling: Telling) -> View:
 
 def _fault(telling: Telling) -> View:
     t = telling.words.t
-    code = telling.text("code", longest=40) or "?"
+    code = telling.text("code", longest=40)
     description = telling.text("description")
-    if description is None and telling.of.message and f"{code}: " in telling.of.message:
+    if description is None and code and telling.of.message and f"{code}: " in telling.of.message:
         description = clip(telling.of.message.partition(f"{code}: ")[2], LONGEST_TEXT)
     return telling.view(
-        t("fault_code.title", vehicle=telling.vehicle, code=code),
+        t("fault_code.title", vehicle=telling.vehicle, code=code or "").rstrip(),
         t("fault_code.lead"),
         ("vehicle", telling.vehicle),
         ("code", code),
@@ -84,7 +94,8 @@ def _fault(telling: Telling) -> View:
 
 def _safety(telling: Telling) -> View:
     t = telling.words.t
-    event = (telling.text("kind", longest=LONGEST_NAME) or t("kind.safety_event")).replace("_", " ")
+    named = telling.text("kind", longest=LONGEST_NAME) or "other"
+    event = t(f"event.{named}") if telling.words.has(f"event.{named}") else named.replace("_", " ")
     return telling.view(
         t("safety_event.title", vehicle=telling.vehicle, event=event),
         t("safety_event.lead"),
@@ -108,68 +119,12 @@ def _geofence(telling: Telling) -> View:
     )
 
 
-# The check of what is due writes its reasons in these words (`db/queries/maintenance.py`).
-_USED = re.compile(
-    r"(\d[\d,]{0,14}) of (\d[\d,]{0,14}) (km|mi|engine hours)(?:, forecast: the last reading is (\d{1,5}) days old)?"
-)
-_DUE = re.compile(r"due (since|on) (\d{4}-\d{2}-\d{2})")
-
-
-def _reason(telling: Telling, service: str) -> str | None:
-    """Return why a service is due, in the reader's words where we know what it says; else as it was written."""
-    reason = telling.text("reason")
-    if reason is None:
-        return None
-    parts = reason.removeprefix(f"{service}: ").split("; ")
-    return clip("; ".join(_reason_part(telling.words, part) for part in parts), LONGEST_TEXT)
-
-
-def _reason_part(words: Words, part: str) -> str:
-    if part == "due today":
-        return words.t("word.due_today")
-    if found := _DUE.fullmatch(part):
-        try:
-            day = words.date(date.fromisoformat(found[2]))
-        except ValueError:
-            return part
-        return words.t("word.due_since" if found[1] == "since" else "word.due_by", day=day)
-    if found := _USED.fullmatch(part):
-        used, whole = (float(each.replace(",", "")) for each in found.group(1, 2))
-        said = words.t("word.of", part=words.number(used), whole=words.in_unit(whole, found[3]))
-        return f"{said} ({words.t('word.forecast', days=found[4])})" if found[4] else said
-    return part
-
-
-def _maintenance(telling: Telling) -> View:
-    t, kind = telling.words.t, telling.of.kind
-    service = telling.text("schedule_name", longest=LONGEST_NAME) or t("word.some_service")
-    number = telling.text("work_order_number", longest=40)
-    reason, due_on = _reason(telling, service), telling.day("due_on")
-    steps = telling.details.get("checklist")
-    named = [each.get("name") if isinstance(each, dict) else each for each in steps] if isinstance(steps, list) else []
-    return telling.view(
-        t(f"{kind}.title", service=service, vehicle=telling.vehicle, number=number or ""),
-        t(f"{kind}.lead"),
-        ("vehicle", telling.vehicle),
-        ("service", service),
-        ("reason", reason),
-        ("due_on", due_on),
-        ("predicted_on", None if due_on and kind != "maintenance_due_soon" else telling.day("predicted_on")),
-        ("work_order", number),
-        ("vendor", telling.text("vendor_name", "vendor", longest=LONGEST_NAME)),
-        brief=reason or due_on or "",
-        steps=[clip(each) for each in named[:_MOST_STEPS] if each],
-        work_order_id=telling.text("work_order_id", longest=40),
-        work_order_number=number,
-    )
-
-
 def _endpoint(telling: Telling) -> View:
-    t = telling.words.t
+    t, reason = telling.words.t, telling.text("reason")
     return telling.view(
-        t("endpoint_disabled.title", name=telling.text("name", longest=LONGEST_NAME) or "?"),
+        t("endpoint_disabled.title", name=telling.text("name", longest=LONGEST_NAME) or t("word.some_endpoint")),
         t("endpoint_disabled.lead"),
-        ("reason", telling.text("reason")),
+        ("reason", say(telling.words, reason) if reason else None),
         ("time", telling.opened),
     )
 
@@ -189,10 +144,11 @@ _VIEWS: dict[str, Callable[[Telling], View]] = {
     "safety_event": _safety,
     "geofence_entry": _geofence,
     "geofence_exit": _geofence,
-    "maintenance_due_soon": _maintenance,
-    "maintenance_due": _maintenance,
-    "maintenance_overdue": _maintenance,
-    "work_order_flagged": _maintenance,
+    "maintenance_due_soon": services.service,
+    "maintenance_due": services.service,
+    "maintenance_overdue": services.service,
+    "maintenance_meter_quarantined": services.doubted_meter,
+    "work_order_flagged": services.flagged_order,
     "endpoint_disabled": _endpoint,
     "test": _test,
 }

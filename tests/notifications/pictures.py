@@ -41,9 +41,9 @@ class Picture:
 
 
 PICTURES = (
-    Picture("maintenance_overdue", "de", 360, 1060),
+    Picture("maintenance_overdue", "de", 360, 1120),
     Picture("maintenance_overdue", "en", 1200, 900),
-    Picture("maintenance_due", "fr", 360, 1060, is_dark=True),
+    Picture("maintenance_due", "fr", 360, 1120, is_dark=True),
     Picture("summary", "en", 1200, 1000),
     Picture("summary", "es", 360, 1000),
     Picture("fault_code", "en", 1200, 700, is_dark=True),
