@@ -1,5 +1,6 @@
 """Tenants, as the platform's operators make and see them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -45,6 +46,29 @@ def add_tenant(connection: Connection, slug: str, name: str, time_zone: str) -> 
     return added
 
 
+_CHANGEABLE = ("name", "time_zone", "locale", "is_active")
+
+
+def change_tenant(
+    connection: Connection, tenant_id: UUID, changes: Mapping[str, object], units: str | None = None
+) -> None:
+    """Change what is given of a tenant.
+
+    Args:
+        units: how distances are told; `auto` forgets what was set, None changes nothing.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the zone is refused.
+    """
+    given = {name: changes[name] for name in _CHANGEABLE if name in changes}
+    sets = [f"{name} = :{name}" for name in given]
+    if units is not None:
+        sets.append("settings = settings - 'units' || jsonb_strip_nulls(jsonb_build_object('units', :units))")
+        given["units"] = None if units == "auto" else units
+    statement = f"UPDATE tenants SET {', '.join(sets)} WHERE id = :id".replace(":units", "CAST(:units AS text)")
+    connection.execute(text(statement), {**given, "id": tenant_id})
+
+
 @dataclass(frozen=True, slots=True)
 class TenantRow:
     """A tenant as a line of a list."""
@@ -53,6 +77,8 @@ class TenantRow:
     slug: str
     name: str
     time_zone: str
+    locale: str
+    units: str | None
     is_active: bool
     connections: int
     vehicles: int
@@ -61,7 +87,7 @@ class TenantRow:
 
 _LIST = text(
     """
-    SELECT t.id, t.slug, t.name, t.time_zone, t.is_active,
+    SELECT t.id, t.slug, t.name, t.time_zone, t.locale, t.settings ->> 'units', t.is_active,
            (SELECT count(*) FROM connections c WHERE c.tenant_id = t.id AND c.deleted_at IS NULL),
            (SELECT count(*) FROM vehicles v WHERE v.tenant_id = t.id AND v.deleted_at IS NULL), t.created_at
     FROM tenants t WHERE t.deleted_at IS NULL ORDER BY t.slug

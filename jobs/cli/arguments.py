@@ -7,6 +7,7 @@ import socket
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
+from zoneinfo import available_timezones
 
 import typer
 from sqlalchemy import Connection
@@ -98,6 +99,36 @@ def get_queue(name: str) -> str:
     if name not in QUEUES:
         raise OperatorError(f"no such queue: {name}: expected one of {', '.join(QUEUES)}")
     return name
+
+
+def checked_zone(option: str, given: str) -> str:
+    """Return a zone that there is.
+
+    Raises:
+        OperatorError: there is no such zone.
+    """
+    if given not in available_timezones():
+        raise OperatorError(f"{option}: no such time zone: {given}: expected a name such as Europe/Berlin")
+    return given
+
+
+def checked_locale(option: str, given: str) -> str:
+    """Return a locale in a language that mails are written in.
+
+    Raises:
+        OperatorError: there is no such locale, or no mail in its language.
+    """
+    from babel import Locale, UnknownLocaleError
+
+    from jobs.notifications.words import LANGUAGES
+
+    try:
+        found = Locale.parse(given.replace("-", "_"))
+    except (UnknownLocaleError, ValueError):
+        found = None
+    if found is None or found.language not in LANGUAGES:
+        raise OperatorError(f"{option}: expected one of {', '.join(LANGUAGES)}, or with a country, such as de_AT")
+    return str(found)
 
 
 def who() -> str:

@@ -45,6 +45,35 @@ def value(admin: psycopg.Connection, statement: str, *values: Any) -> Any:
 
 
 class TestTenants:
+    def test_are_changed_in_what_is_given(self, cli: Cli, admin: psycopg.Connection, tenant_id: UUID) -> None:
+        told = cli("tenants", "set", "acme", "--locale", "fr-CA", "--units", "miles", "--zone", "America/Toronto")
+        assert told.out.strip() == "acme is changed"
+        [changed] = cli("tenants", "--json").objects
+        assert (changed["locale"], changed["units"], changed["time_zone"]) == ("fr_CA", "miles", "America/Toronto")
+        assert changed["is_active"]
+
+        cli("tenants", "set", "acme", "--units", "auto", "--inactive", "--name", " Acme Cargo ")
+        [changed] = cli("tenants", "--json").objects
+        assert (changed["locale"], changed["units"], changed["name"]) == ("fr_CA", None, "Acme Cargo")
+        assert not changed["is_active"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ([], "nothing to change"),
+            (["--units", "furlongs"], "--units: expected km, miles or auto, got furlongs"),
+            (["--zone", "Mars/Olympus"], "--zone: no such time zone: Mars/Olympus"),
+            (["--locale", "tlh"], "--locale: expected one of de, en, es, fr"),
+            (["--name", " "], "--name: is empty"),
+        ],
+    )
+    def test_what_cannot_be_changes_nothing(
+        self, cli: Cli, admin: psycopg.Connection, tenant_id: UUID, arguments: list[str], said: str
+    ) -> None:
+        before = cli("tenants", "--json").objects
+        assert said in cli("tenants", "set", "acme", *arguments).line
+        assert cli("tenants", "--json").objects == before
+
     def test_are_added_and_listed(self, cli: Cli, admin: psycopg.Connection) -> None:
         assert "no tenants" in cli("tenants").out
         added = cli("tenants", "add", "acme", "Acme Haulage", "--zone", "Europe/Berlin")
