@@ -213,8 +213,9 @@ _ALERTS = f"""
                          OR NOT a.details @> {_DUE_AT.format("t")} END AS is_over
         FROM (
             SELECT id, vehicle_id, subject, details, array_position({_KINDS}, kind) AS level, reminders,
-                   CASE kind WHEN 'maintenance_overdue' THEN least({MOST_REMINDERS}, (CAST(:today AS date)
-                       - CAST(opened_at AT TIME ZONE (SELECT time_zone FROM tenants WHERE id = {_TENANT}) AS date)) / 7)
+                   CASE WHEN kind = 'maintenance_overdue' AND opened_at BETWEEN '1950-01-01' AND '2200-01-01'
+                        THEN least({MOST_REMINDERS}, (CAST(:today AS date) - CAST(opened_at AT TIME ZONE (
+                            SELECT time_zone FROM tenants WHERE id = {_TENANT}) AS date)) / 7)
                    END AS weeks
             FROM alerts
             WHERE tenant_id = {_TENANT} AND resolved_at IS NULL AND kind = ANY({_KINDS})

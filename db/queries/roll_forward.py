@@ -178,10 +178,15 @@ _ROLL = text(
                f.reference || ': ' || f.reason,
                jsonb_build_object('work_order_id', f.id, 'work_order_number', f.reference, 'status', 'completed',
                                   'schedule_id', f.schedule_id, 'schedule_name', s.name, 'vehicle_id', f.vehicle_id,
-                                  'vehicle_name', v.name, 'reason', f.reason),
+                                  'vehicle_name', v.name, 'reason', f.reason, 'missing_meters', f.missing_meters),
                :now
         FROM (
-            SELECT e.*, concat_ws('; ',
+            SELECT e.*,
+                array_remove(ARRAY[
+                    CASE WHEN e.is_before_last IS NOT TRUE AND (e.lacks_km OR e.doubts_km) THEN 'odometer_km' END,
+                    CASE WHEN e.is_before_last IS NOT TRUE AND (e.lacks_hours OR e.doubts_hours) THEN 'engine_hours' END
+                ], NULL) AS missing_meters,
+                concat_ws('; ',
                 CASE WHEN e.doubts_km THEN 'the odometer of its completion cannot be and was set aside' END,
                 CASE WHEN e.doubts_hours THEN 'the engine hours of its completion cannot be and were set aside' END,
                 CASE WHEN e.lacks_km

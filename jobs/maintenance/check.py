@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from db.queries.flagged import settle_flagged
 from db.queries.maintenance import check_due as open_due
 from db.queries.maintenance_triggers import expand_schedules
 from db.queries.meters import take_readings
@@ -12,7 +13,13 @@ from db.queries.roll_forward import roll_forward
 from jobs.outcomes import Counts
 from jobs.run import Run
 
-STEPS = (take_readings, tell_quarantined, roll_forward, expand_schedules, open_due)
+
+def tell_doubts(connection: Connection, now: datetime) -> Counts:
+    """Tell of meters that nobody can believe, and resolve what was told of completions whose meter is known by now."""
+    return tell_quarantined(connection, now) | settle_flagged(connection, now)
+
+
+STEPS = (take_readings, tell_doubts, roll_forward, expand_schedules, open_due)
 """In this order: what is due goes by the meters, by what was just completed, and by the vehicles in use today."""
 
 

@@ -5,14 +5,13 @@ from db.migrations.rules import execute
 revision = "0013"
 down_revision = "0012"
 
-_OPENED = "CASE WHEN created_at BETWEEN '1950-01-01' AND '2200-01-01' THEN created_at ELSE now() END"
+_DETECTED = "CASE WHEN created_at BETWEEN '1950-01-01' AND '2200-01-01' THEN created_at ELSE now() END"
 # What a row becomes that was written before the bound was; NULL where nothing depends on it.
 _TIMES = {
     "work_orders": {"due_on": "NULL", "started_at": "NULL", "cancelled_at": "now()", "created_at": "now()"},
     "work_order_lines": {"done_at": "NULL"},
     "purchase_orders": {"ordered_on": "NULL", "expected_on": "NULL", "received_on": "NULL"},
-    "anomaly_alerts": {"detected_at": _OPENED, "resolved_at": "now()"},
-    "alerts": {"opened_at": _OPENED, "resolved_at": "now()", "over_at": "now()"},
+    "anomaly_alerts": {"detected_at": _DETECTED, "resolved_at": "now()"},
 }
 # NaN is above every number, so that a lower bound alone lets it in.
 _COSTS = {
@@ -63,8 +62,8 @@ ALTER TABLE maintenance_triggers
     ADD COLUMN snoozed_until_engine_hours double precision CONSTRAINT ck_maintenance_triggers_snoozed_until_engine_hours
         CHECK (snoozed_until_engine_hours BETWEEN 0 AND 1000000);
 COMMENT ON COLUMN maintenance_triggers.snoozed_until IS
-    'Until this day, or a meter beside it, whichever comes first, nothing is told and nothing opened. A cycle whose order
-was cancelled begins anew with it.';
+    'Until this day, or a meter beside it, whichever comes first, nothing is told and nothing opened. A cycle whose
+order was cancelled begins anew with it.';
 GRANT UPDATE (snoozed_until_km, snoozed_until_engine_hours) ON maintenance_triggers TO fleet_app;
 
 DROP TRIGGER snooze_trigger ON maintenance_triggers;
