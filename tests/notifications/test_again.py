@@ -176,3 +176,13 @@ def test_one_alert_fans_out_to_so_many_addresses_and_no_more(column: str, desk: 
     write(200)
 
     assert desk.value("SELECT count(*) FROM notifications") == (200 if column == "alerts.recipients" else 0)
+
+
+def test_many_are_compared_as_a_set_even_where_the_session_began_with_one(told: Desk) -> None:
+    told.alerts(20_000, "geofence_entry")
+    told.admin.execute("UPDATE alerts SET message = 'x' WHERE id = (SELECT id FROM alerts LIMIT 1)")
+    told.admin.execute("SET statement_timeout = '10s'")  # half a second, and row by row half a minute
+
+    told.admin.execute("UPDATE alerts SET message = message || '.'")
+
+    assert told.value("SELECT count(*) FROM notifications") == 20_000

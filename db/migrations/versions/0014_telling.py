@@ -11,6 +11,9 @@ _RANK = "array_position(ARRAY['low', 'medium', 'high', 'critical'], {})"
 _IS_OVER = "a.resolved_at IS NOT NULL AND b.resolved_at IS NULL"
 _IS_AGAIN = f"""a.resolved_at IS NULL
                  AND ({_RANK.format("a.severity")} > {_RANK.format("b.severity")} OR a.reminders > b.reminders)"""
+# A full join is a hash or a merge, never row by row: the plan is kept for the session, and the first update of one row
+# must not decide on how ten thousand are compared. The coalesce keeps it from becoming an inner one.
+_COMPARED = "FROM altered a FULL JOIN before b ON b.id = a.id WHERE coalesce({}, false)"
 
 
 def upgrade() -> None:
@@ -67,7 +70,7 @@ def upgrade() -> None:
             are_over boolean;
         BEGIN
             SELECT bool_or(resolved_at IS NULL), bool_or(resolved_at IS NOT NULL) INTO are_open, are_over FROM altered;
-            are_open := are_open AND EXISTS (SELECT FROM altered a JOIN before b ON b.id = a.id WHERE {_IS_AGAIN});
+            are_open := are_open AND (SELECT count(*) > 0 {_COMPARED.format(_IS_AGAIN)});
             are_over := are_over AND EXISTS (
                 SELECT FROM (SELECT DISTINCT tenant_id FROM altered) t
                 JOIN webhook_endpoints e ON e.tenant_id = t.tenant_id AND e.channel = 'webhook'
@@ -89,7 +92,7 @@ def upgrade() -> None:
 _ALTERED = f"""SELECT a.*, {_IS_OVER} AS is_resolution,
                             CASE WHEN {_IS_OVER} THEN ':resolved'
                                  ELSE ':' || a.severity || ':' || a.reminders END AS again
-                     FROM altered a JOIN before b ON b.id = a.id WHERE {_IS_OVER} OR {_IS_AGAIN}"""
+                     {_COMPARED.format(f"{_IS_OVER} OR {_IS_AGAIN}")}"""
 
 
 def _tell(happened: str, since: str) -> str:
