@@ -33,6 +33,18 @@ def test_it_is_told_again_every_week_and_once(overdue: Garage) -> None:
     assert overdue.rows("SELECT count(*) FROM alerts") == [{"count": 1}]
 
 
+def test_whoever_was_told_is_told_again(garage: Garage) -> None:
+    garage.insert("users", email="ann@acme.example")
+    garage.insert("notification_preferences", category="maintenance", channel="email")
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-26")
+    told = []
+    for days in (0, 1, 6, 0, 6, 1):
+        garage.check(days=days)
+        told.append(garage.rows("SELECT count(*) FROM notifications")[0]["count"])
+        garage.admin.execute("UPDATE notifications SET state = 'sent' WHERE state <> 'sent'")
+    assert told == [1, 1, 2, 2, 2, 3]
+
+
 def test_a_reminder_says_what_is_so_by_then(overdue: Garage) -> None:
     [order] = overdue.orders()
     overdue.admin.execute("UPDATE vehicles SET name = 'Van 7'")
