@@ -54,6 +54,66 @@ def list_notifications(
     return [Listed(*row) for row in connection.execute(statement, {**values, "limit": limit})]
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """All that is known of one notification, without its address."""
+
+    id: UUID
+    tenant: str
+    state: str
+    reason: str | None
+    channel: str
+    to: str
+    kind: str
+    category: str
+    severity: str
+    alert_id: UUID | None
+    message: str | None
+    is_named: bool
+    is_resolution: bool
+    folded_into: UUID | None
+    created_at: datetime
+    planned_at: datetime | None
+    next_attempt_at: datetime
+    expires_at: datetime
+    finished_at: datetime | None
+    provider_id: str | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to send a notification, and what was answered."""
+
+    at: datetime
+    outcome: str
+    code: int | None
+    reason: str | None
+
+
+_TO = """CASE WHEN n.channel = 'email' THEN regexp_replace(n.address, '^(.)[^@]*', '\\1...')
+                ELSE coalesce(e.name, 'an endpoint') END"""
+_SHOW = text(
+    f"""
+    SELECT n.id, t.slug, n.state, n.reason, n.channel, {_TO}, n.kind, n.category, n.severity, n.alert_id,
+           left(a.message, 500), n.is_named, n.is_resolution, n.folded_into, n.created_at, n.planned_at,
+           n.next_attempt_at, least(n.expires_at, '9998-12-31'), n.finished_at, n.provider_id, clock_timestamp()
+    FROM notifications n
+    JOIN tenants t ON t.id = n.tenant_id
+    LEFT JOIN alerts a ON a.id = n.alert_id
+    LEFT JOIN webhook_endpoints e ON e.id = n.endpoint_id
+    WHERE n.id = :id
+    """
+)
+_ATTEMPTS = text("SELECT at, outcome, code, reason FROM notification_attempts WHERE notification_id = :id ORDER BY at")
+
+
+def show_notification(connection: Connection, notification_id: UUID) -> tuple[Shown, list[Attempt]]:
+    """Return a notification and its attempts, the first one first."""
+    shown = Shown(*connection.execute(_SHOW, {"id": notification_id}).one())
+    return shown, [Attempt(*row) for row in connection.execute(_ATTEMPTS, {"id": notification_id})]
+
+
 _RETRY = text(
     """
     UPDATE notifications

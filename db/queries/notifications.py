@@ -47,10 +47,36 @@ class Group:
     last_hour: int
 
 
-def _on_clock(column: str) -> str:
+def on_clock(column: str) -> str:
     """Return a time that Python knows: a row from before the constraint must not end the run of all."""
     return f"CASE WHEN {column} = '24:00' THEN '00:00' ELSE {column} END"
 
+
+NEAREST = """
+    SELECT p.* FROM notification_preferences p
+    WHERE p.tenant_id = g.tenant_id AND p.channel = g.channel AND p.category IN (g.category, 'all')
+      AND (p.user_id = g.user_id OR p.user_id IS NULL) AND g.user_id IS NOT NULL
+    ORDER BY p.user_id IS NULL, p.category = 'all' LIMIT 1"""
+"""The preference that holds for a recipient `g`, as a whole."""
+PROBLEM = """
+    CASE WHEN t.is_active IS NOT TRUE OR t.deleted_at IS NOT NULL THEN 'the tenant is not active'
+         WHEN g.user_id IS NOT NULL AND (u.id IS NULL OR u.status <> 'active') THEN 'the user has left'
+         WHEN g.user_id IS NOT NULL AND NOT g.is_named AND p.enabled IS NOT TRUE THEN 'turned off' END"""
+SUPPRESSED = """
+    SELECT s.reason FROM suppressed_addresses s
+    WHERE s.tenant_id = {0}.tenant_id AND s.category IN ('all', {0}.category)
+      AND s.address_digest = sha256(convert_to({0}.tenant_id || ':' || lower({0}.address), 'UTF8'))
+    LIMIT 1"""
+LATELY = """
+    SELECT count(*) FILTER (WHERE n.category = g.category AND n.kind NOT IN ('summary', 'digest')
+                              AND n.planned_at > :now - make_interval(secs => :window_s)) AS lately,
+           max(n.planned_at) FILTER (WHERE n.category = g.category AND n.kind = 'summary'
+                              AND n.planned_at > :now - make_interval(secs => :window_s)) AS summarised_at,
+           count(*) AS last_hour
+    FROM notifications n
+    WHERE n.tenant_id = g.tenant_id AND n.channel = g.channel AND n.address = g.address
+      AND n.state IN ('ready', 'sent') AND n.planned_at > :now - INTERVAL '1 hour'"""
+"""How much a recipient `g` was told of late."""
 
 # An alert that is told again while it still waits to be told is told once. What holds for a recipient is asked anew: a
 # preference may have changed since the alert, a user may have left.
@@ -70,21 +96,13 @@ _TAKE = text(
     ),
     recipients AS MATERIALIZED (
         SELECT g.*, u.time_zone AS user_zone, t.time_zone AS tenant_zone,
-               {_on_clock("p.quiet_from")} AS quiet_from, {_on_clock("p.quiet_to")} AS quiet_to,
-               coalesce(p.digest, 'none') AS digest, {_on_clock("p.digest_at")} AS digest_at,
-               CASE WHEN t.is_active IS NOT TRUE OR t.deleted_at IS NOT NULL THEN 'the tenant is not active'
-                    WHEN g.user_id IS NOT NULL AND (u.id IS NULL OR u.status <> 'active') THEN 'the user has left'
-                    WHEN g.user_id IS NOT NULL AND NOT g.is_named AND p.enabled IS NOT TRUE THEN 'turned off'
-                    END AS problem
+               {on_clock("p.quiet_from")} AS quiet_from, {on_clock("p.quiet_to")} AS quiet_to,
+               coalesce(p.digest, 'none') AS digest, {on_clock("p.digest_at")} AS digest_at,
+               {PROBLEM} AS problem
         FROM (SELECT DISTINCT tenant_id, channel, user_id, is_named, category FROM taken) g
         LEFT JOIN tenants t ON t.id = g.tenant_id
         LEFT JOIN users u ON u.tenant_id = g.tenant_id AND u.id = g.user_id AND u.deleted_at IS NULL
-        LEFT JOIN LATERAL (
-            SELECT p.* FROM notification_preferences p
-            WHERE p.tenant_id = g.tenant_id AND p.channel = g.channel AND p.category IN (g.category, 'all')
-              AND (p.user_id = g.user_id OR p.user_id IS NULL) AND g.user_id IS NOT NULL
-            ORDER BY p.user_id IS NULL, p.category = 'all' LIMIT 1
-        ) p ON true
+        LEFT JOIN LATERAL ({NEAREST}) p ON true
     ),
     judged AS MATERIALIZED (
         SELECT n.*, r.user_zone, r.tenant_zone, r.quiet_from, r.quiet_to, r.digest, r.digest_at,
@@ -103,12 +121,7 @@ _TAKE = text(
                            = (n.tenant_id, n.channel, n.is_named, n.category)
          AND r.user_id IS NOT DISTINCT FROM n.user_id
         LEFT JOIN alerts a ON a.id = n.alert_id
-        LEFT JOIN LATERAL (
-            SELECT s.reason FROM suppressed_addresses s
-            WHERE s.tenant_id = n.tenant_id AND s.category IN ('all', n.category)
-              AND s.address_digest = sha256(convert_to(n.tenant_id || ':' || lower(n.address), 'UTF8'))
-            LIMIT 1
-        ) s ON true
+        LEFT JOIN LATERAL ({SUPPRESSED.format("n")}) s ON true
     ),
     dropped AS (
         UPDATE notifications n SET state = j.end_state, reason = j.end_reason, finished_at = :now
@@ -135,16 +148,7 @@ _TAKE = text(
            g.tenant_zone, s.lately, s.summarised_at, s.last_hour,
            (SELECT count(*) FROM dropped WHERE state = 'expired'), (SELECT count(*) FROM dropped)
     FROM groups g
-    CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE n.category = g.category AND n.kind NOT IN ('summary', 'digest')
-                                  AND n.planned_at > :now - make_interval(secs => :window_s)) AS lately,
-               max(n.planned_at) FILTER (WHERE n.category = g.category AND n.kind = 'summary'
-                                  AND n.planned_at > :now - make_interval(secs => :window_s)) AS summarised_at,
-               count(*) AS last_hour
-        FROM notifications n
-        WHERE n.tenant_id = g.tenant_id AND n.channel = g.channel AND n.address = g.address
-          AND n.state IN ('ready', 'sent') AND n.planned_at > :now - INTERVAL '1 hour'
-    ) s
+    CROSS JOIN LATERAL ({LATELY}) s
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
            NULL, NULL, (SELECT count(*) FROM dropped WHERE state = 'expired'), (SELECT count(*) FROM dropped)

@@ -12,7 +12,7 @@ import typer
 from db.queries import notification_list as queries
 from db.queries import suppressions
 from db.queries.notifications import CATEGORIES, SEVERITIES
-from jobs.cli import bounces, endpoints
+from jobs.cli import bounces, endpoints, notification_answers
 from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_id, get_tenant
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
@@ -21,6 +21,8 @@ from jobs.cli.output import ago, at, print_json, print_table, say
 cli = typer.Typer(help="List what people are told, look at the mails, set who is told how.")
 cli.add_typer(endpoints.cli, name="endpoints")
 cli.command("bounced")(bounces.bounced)
+cli.command("show")(notification_answers.show)
+cli.command("why")(notification_answers.why)
 
 _DIGESTS = ("none", "hourly", "daily")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
