@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import bindparam
 
+from db.queries.maintenance_schedules import WITHOUT_LOOPS
 from db.queries.work_order_numbers import hold
 
 _TENANT = "(SELECT app_tenant_id())"
@@ -78,7 +79,8 @@ def _subject(alias: str) -> str:
 
 
 _INTERVALS = "p.interval_days, p.interval_months, p.interval_distance, p.interval_engine_hours"
-# An id is meant before a VIN, a VIN before a name.
+# An id is meant before a VIN, a VIN before a name. Materialized, so that each side is gone through once: of how many
+# rows the file has the planner knows nothing.
 _PLAN = f"""
     given AS MATERIALIZED (
         SELECT r.*, o.*
@@ -86,19 +88,23 @@ _PLAN = f"""
                  AS r (line integer, vehicle text, vehicle_type text, name text, said jsonb),
              jsonb_to_record(r.said) AS o ({", ".join(f"{name} {kind}" for name, (kind, _) in _GIVEN.items())})
     ),
+    wanted AS MATERIALIZED (
+        SELECT DISTINCT g.vehicle AS reference, k.place, k.key FROM given g,
+            LATERAL (VALUES (1, lower(g.vehicle)), (2, lower(g.vehicle)), (3, g.vehicle)) AS k (place, key)
+        WHERE g.vehicle IS NOT NULL
+    ),
+    called AS MATERIALIZED (
+        SELECT v.id, k.place, k.key FROM vehicles v,
+            LATERAL (VALUES (1, CAST(v.id AS text)), (2, lower({_bare("v.vin")})), (3, {_bare("v.name")}))
+                AS k (place, key)
+        WHERE v.tenant_id = {_TENANT} AND v.deleted_at IS NULL
+    ),
     found_vehicle AS (
         SELECT reference, (array_agg(id))[1] AS id, count(*) AS found
         FROM (
-            SELECT w.reference, m.id, w.place, min(w.place) OVER (PARTITION BY w.reference) AS nearest
-            FROM (SELECT DISTINCT g.vehicle AS reference, k.place, k.key FROM given g,
-                  LATERAL (VALUES (1, lower(g.vehicle)), (2, lower(g.vehicle)), (3, g.vehicle)) AS k (place, key)
-                 ) w
-            JOIN (SELECT v.id, k.place, k.key FROM vehicles v,
-                  LATERAL (VALUES (1, CAST(v.id AS text)), (2, lower({_bare("v.vin")})), (3, {_bare("v.name")}))
-                      AS k (place, key)
-                  WHERE v.tenant_id = {_TENANT} AND v.deleted_at IS NULL) m
-                ON m.place = w.place AND m.key = w.key
-        ) c
+            SELECT w.reference, c.id, w.place, min(w.place) OVER (PARTITION BY w.reference) AS nearest
+            FROM wanted w JOIN called c ON c.place = w.place AND c.key = w.key
+        ) n
         WHERE place = nearest GROUP BY reference
     ),
     {", ".join(map(_found, _REFERENCES))},
@@ -207,27 +213,31 @@ def _exported(name: str) -> str:
 # A vehicle as `import` finds it again: by its VIN, by its name where nothing else is called so, else by its id.
 _EXPORT = text(
     f"""
-    WITH fleet AS (
+    WITH fleet AS MATERIALIZED (
         SELECT v.id, {_bare("v.vin")} AS vin, {_bare("v.name")} AS name,
                count(*) OVER (PARTITION BY lower({_bare("v.vin")})) AS of_vin,
                count(*) OVER (PARTITION BY {_bare("v.name")}) AS of_name
         FROM vehicles v WHERE v.tenant_id = {_TENANT} AND v.deleted_at IS NULL
+    ),
+    called AS MATERIALIZED (
+        SELECT v.id, CASE WHEN v.vin <> '' AND v.of_vin = 1 THEN v.vin
+                          WHEN v.name <> '' AND v.of_name = 1 AND o.vin IS NULL THEN v.name
+                          ELSE CAST(v.id AS text) END AS reference
+        FROM fleet v LEFT JOIN (SELECT DISTINCT lower(vin) AS vin FROM fleet) o ON o.vin = lower(v.name)
     )
-    SELECT CASE WHEN v.vin <> '' AND v.of_vin = 1 THEN v.vin
-                WHEN v.name <> '' AND v.of_name = 1
-                     AND lower(v.name) NOT IN (SELECT lower(f.vin) FROM fleet f WHERE f.vin <> '') THEN v.name
-                ELSE CAST(v.id AS text) END,
+    SELECT v.reference,
            s.vehicle_type, s.name, {", ".join(map(_exported, _GIVEN))}
     FROM maintenance_schedules s
-    LEFT JOIN fleet v ON v.id = s.vehicle_id
+    LEFT JOIN called v ON v.id = s.vehicle_id
     LEFT JOIN vendors vendor ON vendor.id = s.vendor_id AND vendor.deleted_at IS NULL
     LEFT JOIN facilities facility ON facility.id = s.facility_id AND facility.deleted_at IS NULL
     WHERE s.tenant_id = {_TENANT} AND s.deleted_at IS NULL AND (s.vehicle_id IS NULL OR v.id IS NOT NULL)
-    ORDER BY s.vehicle_type NULLS FIRST, s.name, 1, s.id
+    ORDER BY s.vehicle_type NULLS FIRST, s.name, v.reference, s.id
     """
 )
 
 
 def export_schedules(connection: Connection) -> list[dict[str, Any]]:
     """Return the tenant's schedules as a file says them, by `COLUMNS`; without those of deleted vehicles."""
+    connection.execute(WITHOUT_LOOPS)
     return [dict(zip(COLUMNS, row, strict=True)) for row in connection.execute(_EXPORT)]

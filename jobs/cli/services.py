@@ -31,7 +31,7 @@ ScheduleArgument = Annotated[
 ]
 
 _MOST_REFUSALS = 50
-_SHORT = 13  # of an id, in a table: enough to name one of millions
+_SHORT = 8  # of an id, in a table: as much as names one, and fits a terminal
 
 
 @cli.callback(invoke_without_command=True)
@@ -57,28 +57,29 @@ def schedules(
         say("no schedules: `fleet-jobs maintenance schedules import FILE --tenant SLUG` brings some")
     else:
         print_table(
-            ("id", "tenant", "name", "of", "every", "from", "vehicles", "due", "overdue", "state"),
+            ("id", "tenant", "name", "of", "every", "due", "overdue", "state"),
             (
                 (
-                    *(str(each.id)[:_SHORT], each.tenant, each.name, each.vehicle or f"type {each.vehicle_type}"),
-                    *(_every(each), each.anchor, each.vehicles, each.due or None, each.overdue or None),
-                    "active" if each.is_active else "paused",
+                    *(str(each.id)[:_SHORT], each.tenant, each.name),
+                    each.vehicle or f"type {each.vehicle_type} ({each.vehicles})",
+                    *(_every(each), each.due or None, each.overdue or None, "active" if each.is_active else "paused"),
                 )
                 for each in found
             ),
-            right=("vehicles", "due", "overdue"),
+            right=("due", "overdue"),
         )
 
 
 def _every(each: queries.ListedSchedule) -> str:
-    """Return the intervals, of which whichever comes first counts."""
+    """Return the intervals, of which whichever comes first counts, and whether they are a grid."""
     intervals = {
         "months" if each.interval_months != 1 else "month": each.interval_months,
         "days" if each.interval_days != 1 else "day": each.interval_days,
         each.distance_unit: each.interval_distance,
         "h": each.interval_engine_hours,
     }
-    return ", ".join(f"{value:,.10g} {unit}" for unit, value in intervals.items() if value is not None)
+    words = [f"{value:,.10g} {unit}" for unit, value in intervals.items() if value is not None]
+    return ", ".join([*words, "fixed"] if each.anchor == "schedule" else words)
 
 
 @cli.command("import")
@@ -252,11 +253,11 @@ def upcoming(
         say(f"nothing will be due within {days} days")
     else:
         print_table(
-            ("predicted", "tenant", "vehicle", "service", "first", "due on", "left", "put off until", "id"),
+            ("id", "predicted", "tenant", "vehicle", "service", "first", "left"),
             (
                 (
-                    *(each.predicted_on, each.tenant, each.vehicle, each.schedule, each.first, each.due_on),
-                    *(_left(each), each.snoozed_until, str(each.trigger_id)[:_SHORT]),
+                    *(str(each.trigger_id)[:_SHORT], each.predicted_on, each.tenant, each.vehicle, each.schedule),
+                    *(each.first, _left(each)),
                 )
                 for each in found
             ),
@@ -268,14 +269,15 @@ def upcoming(
 
 
 def _left(each: queries.Upcoming) -> str:
-    """Return what is left of each interval, in the schedule's own unit; below zero is over."""
+    """Return what is left of each interval, in the schedule's own unit, below zero where it is over."""
     from db.queries.maintenance import KM_PER_MILE
 
     distance = each.left_km
     if distance is not None and each.distance_unit == "mi":
         distance /= KM_PER_MILE
     left = {"days": each.left_days, each.distance_unit: distance, "h": each.left_engine_hours}
-    return ", ".join(f"{value:,.0f} {unit}" for unit, value in left.items() if value is not None)
+    words = [f"{value:,.0f} {unit}" for unit, value in left.items() if value is not None]
+    return ", ".join([*words, f"put off until {each.snoozed_until}"] if each.snoozed_until else words)
 
 
 def _tenant_ids(database: Database, slug: str | None) -> list[UUID]:

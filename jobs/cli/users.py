@@ -9,7 +9,7 @@ from db.queries import users as queries
 from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_tenant
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
-from jobs.cli.output import at, print_json, print_table, say
+from jobs.cli.output import print_json, print_table, say
 
 cli = typer.Typer(help="List the users who can be told something; add one, disable one.")
 
@@ -38,12 +38,9 @@ def users(
         say("no users: `fleet-jobs users add --tenant SLUG --email ADDRESS` adds one")
     else:
         print_table(
-            ("tenant", "address", "state", "language", "zone", "preference", "since", "id"),
+            ("tenant", "address", "state", "language", "zone", "preference"),
             (
-                (
-                    *(each.tenant, each.address, each.status, each.locale, each.time_zone),
-                    *(each.told_by or "none", at(each.created_at), each.id),
-                )
+                (each.tenant, each.address, each.status, each.locale, each.time_zone, each.told_by or "none")
                 for each in found
             ),
         )
