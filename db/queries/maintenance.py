@@ -70,9 +70,9 @@ _CONSPICUOUS = f"""
 
 
 def _forecast(due: str, value: str, per_day: str) -> str:
+    """The day on which a meter will show it; today where it does already: when it did, nobody knows."""
     days = f"({due} - {value}) / nullif({per_day}, 0)"
-    return f"""CASE WHEN {value} >= {due}
-                         THEN c.today + coalesce(CAST(greatest(-{FARTHEST_DAYS}, ceil({days})) AS integer), 0)
+    return f"""CASE WHEN {value} >= {due} THEN c.today
                     WHEN {days} < {FARTHEST_DAYS} THEN c.today + CAST(ceil({days}) AS integer) END"""
 
 
@@ -149,7 +149,7 @@ _PRIORITY = f"CASE WHEN j.status = 'overdue' THEN {_RAISED.format('j.priority')}
 # What is overdue raises an order that still has the priority of its schedule; another one is what a person chose.
 _ORDERS = f"""
     missing AS MATERIALIZED (
-        SELECT j.*, row_number() OVER (ORDER BY j.predicted_on, j.id) AS place
+        SELECT j.*, row_number() OVER (ORDER BY j.predicted_on, j.vehicle_id, j.schedule_id) AS place
         FROM judged j WHERE j.status IN ('due', 'overdue') AND j.is_unordered
     ),
     numbers AS (

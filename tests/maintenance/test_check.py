@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from db.queries.meters import take_readings
 from tests.factories import make_tenant
 from tests.inprocess import Platform
 from tests.maintenance.garage import MORNING, Garage, day
@@ -232,6 +233,37 @@ def test_a_silent_meter_is_projected_by_the_use_of_the_last_thirty_days(garage: 
     assert garage.check(days=5)["work_orders"] == 1
     [order] = garage.orders()
     assert order["odometer_km"] == 7800, "an order shows what was read, not what is guessed"
+
+
+@pytest.mark.parametrize("per_day", [None, 0, 400])
+@pytest.mark.parametrize(
+    ("interval", "meters"),
+    [
+        ({"interval_distance": 15_000, "start_km": 0}, {"km": 15_400}),
+        ({"interval_engine_hours": 500, "start_engine_hours": 0}, {"hours": 620}),
+    ],
+)
+def test_what_a_meter_makes_due_is_due_today_however_the_vehicle_is_used(
+    garage: Garage, interval: dict[str, Any], meters: dict[str, Any], per_day: float | None
+) -> None:
+    van = garage.vehicle()
+    garage.schedule(van, **interval)
+    garage.drive(van, **meters)
+    garage.do(take_readings, garage.now)
+    garage.admin.execute("UPDATE vehicle_meters SET per_day = %s", [per_day])
+    garage.check()
+    [order] = garage.orders()
+    assert order["due_on"] == MORNING.date()
+    [alert] = garage.rows("SELECT details FROM alerts WHERE kind = 'maintenance_overdue'")
+    assert alert["details"]["predicted_on"] == str(MORNING.date())
+
+
+def test_what_its_day_made_due_keeps_that_day(garage: Garage) -> None:
+    van = garage.vehicle()
+    garage.schedule(van, interval_days=30, start_on="2023-01-20", interval_distance=1000, start_km=0)
+    garage.drive(van, 5000)
+    garage.check()
+    assert [order["due_on"] for order in garage.orders()] == [day("2023-02-19")]
 
 
 _KINDS_TOLD = "SELECT kind, count(*) FROM alerts WHERE kind LIKE 'maintenance_%%' GROUP BY kind ORDER BY kind"
