@@ -10,6 +10,7 @@ from db.queries.maintenance import _JUDGE as JUDGE
 from db.queries.maintenance import _METERS as METERS
 from db.queries.maintenance import OPEN
 from db.queries.maintenance import _forecast as forecast
+from db.queries.maintenance import _is_snoozed as is_snoozed
 
 _TENANT = "(SELECT app_tenant_id())"
 _IN_USE = "v.deleted_at IS NULL AND v.status NOT IN ('retired', 'sold')"
@@ -99,7 +100,10 @@ class Upcoming:
     left_km: float | None
     left_engine_hours: float | None
     distance_unit: str
+    is_snoozed: bool
     snoozed_until: date | None
+    snoozed_until_km: float | None
+    snoozed_until_engine_hours: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,8 @@ _UPCOMING = text(
     SELECT e.id, (SELECT slug FROM tenants WHERE id = {_TENANT}), e.vehicle, e.schedule, e.predicted_on,
            CASE e.predicted_on WHEN e.next_due_date THEN 'date' WHEN e.on_km THEN 'distance' ELSE 'engine hours' END,
            e.next_due_date, e.next_due_km, e.next_due_engine_hours, e.next_due_date - e.today,
-           e.next_due_km - e.km, e.next_due_engine_hours - e.hours, e.distance_unit, e.snoozed_until,
+           e.next_due_km - e.km, e.next_due_engine_hours - e.hours, e.distance_unit,
+           {is_snoozed("e", "e")}, e.snoozed_until, e.snoozed_until_km, e.snoozed_until_engine_hours,
            p.unpredictable, u.schedules
     FROM unmet u
     CROSS JOIN (SELECT count(*) AS unpredictable FROM expected WHERE predicted_on IS NULL) p

@@ -277,7 +277,7 @@ def _left(each: queries.Upcoming) -> str:
         distance /= KM_PER_MILE
     left = {"days": each.left_days, each.distance_unit: distance, "h": each.left_engine_hours}
     words = [f"{value:,.0f} {unit}" for unit, value in left.items() if value is not None]
-    return ", ".join([*words, f"put off until {each.snoozed_until}"] if each.snoozed_until else words)
+    return ", ".join([*words, "put off"] if each.is_snoozed else words)
 
 
 def _tenant_ids(database: Database, slug: str | None) -> list[UUID]:

@@ -508,6 +508,18 @@ def test_what_is_retired_paused_or_removed_is_not_expected_any_more_even_before_
     assert cli("maintenance", "upcoming", "--json").objects == []
 
 
+def test_what_is_put_off_is_expected_all_the_same_and_says_so(
+    cli: Cli, admin: psycopg.Connection, outlook: None
+) -> None:
+    tyres = cli("maintenance", "upcoming", "--json").objects[1]
+    assert (tyres["schedule"], tyres["is_snoozed"]) == ("tyres", False)
+    assert "put off" not in cli("maintenance", "upcoming").out
+    assert cli("maintenance", "snooze", tyres["trigger_id"], "--until-km", "51000").status == 0
+    told = cli("maintenance", "upcoming", "--json").objects[1]
+    assert (told["predicted_on"], told["is_snoozed"], told["snoozed_until_km"]) == (tyres["predicted_on"], True, 51_000)
+    assert "1,000 km, put off" in cli("maintenance", "upcoming").out
+
+
 def test_a_schedule_that_no_check_has_seen_is_said_to_wait(cli: Cli, bring: Any, tenant_id: UUID) -> None:
     bring("vehicle_type,name,interval_days\nvan,wash,7\nboat,paint,7\n")
     answer = cli("maintenance", "upcoming")
