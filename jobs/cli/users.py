@@ -1,12 +1,11 @@
 """`fleet-jobs users`: who can be told something; for operators without another application."""
 
 from typing import Annotated
-from zoneinfo import available_timezones
 
 import typer
 
 from db.queries import users as queries
-from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_tenant
+from jobs.cli.arguments import JsonOption, TenantOption, checked_locale, checked_zone, find_tenant_id, get_tenant
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
 from jobs.cli.output import print_json, print_table, say
@@ -64,7 +63,8 @@ def add(
     For example: `fleet-jobs users add --tenant acme --email ann@acme.example --locale de --zone Europe/Berlin`
     """
     given = {"first_name": _name("--first-name", first_name), "last_name": _name("--last-name", last_name)}
-    given |= {"locale": _locale(locale), "time_zone": _zone(zone)}
+    given["locale"] = None if locale is None else checked_locale("--locale", locale)
+    given["time_zone"] = None if zone is None else checked_zone("--zone", zone)
     address = _address(email)
     with system_database() as database, database.system_transaction() as connection:
         tenant_id = get_tenant(connection, tenant).id
@@ -108,28 +108,6 @@ def _address(given: str) -> str:
     except UnsendableMail:
         raise OperatorError("--email: no mail can be sent to this address: expected name@company.example") from None
     return given.strip()
-
-
-def _locale(given: str | None) -> str | None:
-    from jobs.notifications.words import LANGUAGES
-
-    if given is None:
-        return None
-    from babel import Locale, UnknownLocaleError
-
-    try:
-        found = Locale.parse(given.replace("-", "_"))
-    except (UnknownLocaleError, ValueError):
-        found = None
-    if found is None or found.language not in LANGUAGES:
-        raise OperatorError(f"--locale: expected one of {', '.join(LANGUAGES)}, or with a country, such as de_AT")
-    return str(found)
-
-
-def _zone(given: str | None) -> str | None:
-    if given is not None and given not in available_timezones():
-        raise OperatorError("--zone: no such time zone: expected a name such as Europe/Berlin")
-    return given
 
 
 def _name(option: str, given: str | None) -> str | None:
