@@ -8,6 +8,21 @@ from sqlalchemy import Connection, text
 
 from db.queries.notifications import LATELY, NEAREST, PROBLEM, SUPPRESSED, on_clock
 
+_BEGINNINGS = {
+    "maintenance": "maintenance",
+    "work_order": "maintenance",
+    "geofence": "geofence",
+    "connection_": "connectivity",
+    "safety": "safety",
+}
+_KINDS = {"offline": "connectivity"} | dict.fromkeys(("fault_code", "low_fuel", "low_battery"), "vehicle_health")
+
+
+def category_of(kind: str) -> str:
+    """Return the category of a kind of alert; `alert_category` of the schema agrees."""
+    begun = (category for beginning, category in _BEGINNINGS.items() if kind.startswith(beginning))
+    return _KINDS.get(kind) or next(begun, "other")
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -61,7 +76,7 @@ _WAYS = text(
            {on_clock("p.quiet_to")}, coalesce(p.digest, 'none'), {on_clock("p.digest_at")}, u.time_zone, t.time_zone,
            CASE WHEN g.is_off THEN 'the endpoint is disabled' ELSE {PROBLEM} END, s.reason,
            l.lately, l.summarised_at, l.last_hour, o.began_at
-    FROM (SELECT *, alert_category(:kind) AS category, false AS is_named FROM ways) g
+    FROM (SELECT *, CAST(:category AS text) AS category, false AS is_named FROM ways) g
     JOIN tenants t ON t.id = g.tenant_id
     LEFT JOIN users u ON u.tenant_id = g.tenant_id AND u.id = g.user_id AND u.deleted_at IS NULL
     LEFT JOIN LATERAL ({NEAREST}) p ON true
@@ -77,5 +92,11 @@ def read_ways(
     connection: Connection, tenant_id: UUID, user_id: UUID, kind: str, now: datetime, *, window_s: float
 ) -> list[Way]:
     """Return every way to a user, and what holds for an alert of a kind: mail first."""
-    values = {"tenant_id": tenant_id, "user_id": user_id, "kind": kind, "now": now, "window_s": window_s}
+    values = {
+        "tenant_id": tenant_id,
+        "user_id": user_id,
+        "category": category_of(kind),
+        "now": now,
+        "window_s": window_s,
+    }
     return [Way(*row) for row in connection.execute(_WAYS, values)]

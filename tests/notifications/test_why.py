@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from db.queries.wishes import read_ways
+from db.queries.wishes import category_of, read_ways
 from jobs.notifications.planning import WINDOW
 from jobs.notifications.why import Answer, answer
 from tests.notifications.conftest import Desk, Inbox
@@ -118,3 +118,27 @@ def test_a_way_that_is_closed_and_a_chat_that_is_off_are_named(told: Desk) -> No
     assert "the way is closed for all since" in mail.why[-1]
     assert (phone.way, phone.outcome) == ("apprise (phone)", "told")
     assert (tablet.outcome, tablet.why[0]) == ("not told", "the endpoint is disabled")
+
+
+@pytest.mark.parametrize(
+    ("kind", "category"),
+    [
+        ("offline", "connectivity"),
+        ("offline_2", "other"),
+        ("connection_silent", "connectivity"),
+        ("connections", "other"),
+        ("maintenance_due", "maintenance"),
+        ("maintenances", "maintenance"),
+        ("work_order_flagged", "maintenance"),
+        ("workXorder", "other"),
+        ("geofence_entry", "geofence"),
+        ("safety_event", "safety"),
+        ("fault_code", "vehicle_health"),
+        ("low_fuel", "vehicle_health"),
+        ("low_battery", "vehicle_health"),
+        ("low_oil", "other"),
+        ("", "other"),
+    ],
+)
+def test_the_category_of_a_kind_is_the_databases_own(kind: str, category: str, desk: Desk) -> None:
+    assert category_of(kind) == desk.value("SELECT alert_category(%s)", kind) == category

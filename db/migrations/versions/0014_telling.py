@@ -49,6 +49,7 @@ def upgrade() -> None:
                         WHEN kind LIKE 'safety%' THEN 'safety'
                         ELSE 'other' END
         $$;
+        REVOKE ALL ON FUNCTION alert_category FROM PUBLIC;
         """
     )
     execute(
