@@ -21,8 +21,9 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from jobs.embedded.placement import place
-from jobs.embedded.postgres import FAST_THEN_IMMEDIATE, SETTINGS, START_S, SUPERUSER, EmbeddedPostgres
+from jobs.embedded.postgres import SETTINGS, SUPERUSER, EmbeddedPostgres
 from jobs.embedded.process import HOST, bound_argv, complaint, end, free_port, server_environment, spawn, write_private
+from jobs.embedded.server import START_S
 from jobs.embedded.valkey import EmbeddedValkey
 
 ROLES = ("fleet_owner", "fleet_migrator", "fleet_worker", "fleet_system", "fleet_app", "fleet_readonly")
@@ -216,7 +217,7 @@ class SystemPostgres:
 
     def stop(self) -> None:
         if self._process is not None:
-            end(self._process, FAST_THEN_IMMEDIATE)
+            end(self._process, EmbeddedPostgres.ending)
 
 
 @dataclass(frozen=True)

@@ -8,30 +8,15 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from signal import SIGINT, SIGKILL, SIGQUIT, Signals
-from types import TracebackType
+from signal import SIGINT, SIGKILL, SIGQUIT
 from urllib.parse import quote
 
 from jobs.embedded.errors import EmbeddedServerError
 from jobs.embedded.placement import Placement, place
-from jobs.embedded.process import (
-    HOST,
-    DirectoryLock,
-    bound_argv,
-    check_port,
-    complaint,
-    end,
-    end_leftover,
-    free_port,
-    server_environment,
-    spawn,
-    write_private,
-)
+from jobs.embedded.process import HOST, bound_argv, end_leftover, server_environment, write_private
+from jobs.embedded.server import EmbeddedServer
 
-START_S = 60.0
 SUPERUSER = "postgres"
-FAST_THEN_IMMEDIATE: tuple[tuple[Signals, float], ...] = ((SIGINT, 60.0), (SIGQUIT, 10.0), (SIGKILL, 10.0))
-WORTH_ANOTHER_TRY = ("Address already in use", "pre-existing shared memory block", "postmaster.pid")
 SETTINGS = {
     "unix_socket_directories": "",
     "timezone": "UTC",
@@ -47,33 +32,26 @@ SETTINGS = {
 }
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """A server on the loopback whose data stays in `data_dir`; it ends when its owner does, even by SIGKILL.
 
-    `port` None takes a free one, kept for restarts of this object. `settings` go over those of this module.
+    `settings` go over those of this module.
     """
 
+    name, log_name = "PostgreSQL", "postgres.log"
+    ending = ((SIGINT, 60.0), (SIGQUIT, 10.0), (SIGKILL, 10.0))  # a fast shutdown, then an immediate one
+    worth_another_try = ("Address already in use", "pre-existing shared memory block", "postmaster.pid")
+
     def __init__(self, data_dir: Path, port: int | None = None, *, settings: Mapping[str, str] | None = None) -> None:
-        self._data_dir = data_dir.absolute()
-        self._wanted_port = port
+        super().__init__(data_dir, port)
         self._settings = {**SETTINGS, **(settings or {})}
-        self._lock = DirectoryLock(self._data_dir)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._password = ""
-        self._has_served = False
         self.directory = self._data_dir
         """Where the files really are: elsewhere when root's own directories are closed to PostgreSQL's user."""
-        self.port = port or 0
 
     @property
     def admin_url(self) -> str:
         """The superuser's URL, for bootstrap only: row-level security does not hold for it."""
         return self.url(SUPERUSER, self._password, "postgres")
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster, or None while it does not run."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def url(self, user: str, password: str, database: str) -> str:
         """Return the URL of a database as a user; it stays right when this object restarts the server."""
@@ -83,52 +61,30 @@ class EmbeddedPostgres:
         """Return the superuser's URL of another database."""
         return self.url(SUPERUSER, self._password, database)
 
-    def start(self) -> None:
-        """Start the server and return once it accepts connections; creates its files the first time.
+    def _prepare(self) -> None:
+        self._placement = place(self._data_dir, _install())
+        self.directory = self._placement.directory
+        self._cluster = self.directory / "cluster"
+        end_leftover(self._cluster / "postmaster.pid", self._cluster.resolve(), self.ending)
+        self._initialise(self._placement, self._cluster)
 
-        A server that a killed owner left in the directory is ended first.
+    def _command(self) -> tuple[list[str], Path]:
+        at = self._placement
+        server = [str(at.install / "bin" / "postgres"), "-D", str(self._cluster), "-p", str(self.port)]
+        server += ["-c", f"listen_addresses={HOST}"]
+        return bound_argv(server, death_signal=SIGINT, account=at.account, prefix=at.prefix), at.directory
 
-        Raises:
-            EmbeddedServerError: port taken, directory unwritable or in use, or what the server's log says.
-        """
-        if self.pid is not None:
-            return
-        self._lock.acquire()
-        try:
-            placement = place(self._data_dir, _install())
-            self.directory = placement.directory
-            cluster = placement.directory / "cluster"
-            end_leftover(cluster / "postmaster.pid", cluster.resolve(), FAST_THEN_IMMEDIATE)
-            self._initialise(placement, cluster)
-            self._launch(placement, cluster)
-        except OSError as error:
-            self._lock.release()
-            raise EmbeddedServerError(f"PostgreSQL in {self._data_dir}: {error}") from error
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def stop(self) -> None:
-        """End every session and stop (fast shutdown); the data stays."""
-        if self._process is not None:
-            end(self._process, FAST_THEN_IMMEDIATE)
-            self._process = None
-        self._lock.release()
-
-    def kill(self) -> None:
-        """End the server as a power failure would; for tests of what follows."""
-        if self._process is not None:
-            end(self._process, ((SIGKILL, 10.0),))
-            self._process = None
-
-    def __enter__(self) -> "EmbeddedPostgres":
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def _answers(self, process: subprocess.Popen[bytes], deadline: float) -> bool:
+        """Wait for postmaster.pid to say `ready`, as pg_ctl does."""
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+            except OSError:
+                lines = []
+            if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
+                return True
+            time.sleep(0.02)
+        return False
 
     def _initialise(self, placement: Placement, cluster: Path) -> None:
         """Create the cluster beside its final name and rename it: half of one is never taken for whole."""
@@ -149,33 +105,6 @@ class EmbeddedPostgres:
         self._password = password_file.read_text()
         lines = [f"{name} = '{value}'\n" for name, value in self._settings.items()]
         (cluster / "fleet.conf").write_text("".join(lines))
-
-    def _launch(self, placement: Placement, cluster: Path) -> None:
-        if self._wanted_port is not None:
-            check_port(self._wanted_port, f"PostgreSQL in {self._data_dir}")
-        log, deadline = self._data_dir / "postgres.log", time.monotonic() + START_S
-        while True:
-            self.port = self.port or free_port()
-            since = log.stat().st_size if log.exists() else 0
-            server = [str(placement.install / "bin" / "postgres"), "-D", str(cluster), "-p", str(self.port)]
-            command = bound_argv(
-                [*server, "-c", f"listen_addresses={HOST}"],
-                death_signal=SIGINT,
-                account=placement.account,
-                prefix=placement.prefix,
-            )
-            process = self._process = spawn(command, cwd=placement.directory, env=server_environment(), log=log)
-            if _accepts(process, cluster / "postmaster.pid", deadline):
-                self._has_served = True  # from now on others know the port
-                return
-            end(process, FAST_THEN_IMMEDIATE)
-            self._process = None
-            reason = complaint(log, since)
-            if time.monotonic() > deadline or not any(text in _since(log, since) for text in WORTH_ANOTHER_TRY):
-                raise EmbeddedServerError(f"PostgreSQL in {self._data_dir} does not start: {reason}")
-            if not self._has_served and self._wanted_port is None:
-                self.port = 0
-            time.sleep(0.2)
 
 
 def _install() -> Path:
@@ -207,22 +136,3 @@ def _initdb(placement: Placement, partial: Path, password_file: Path) -> None:
         lines = [line for line in result.stderr.splitlines() if "rror" in line or "FATAL" in line]
         reason = (lines or result.stderr.splitlines() or ["initdb said nothing"])[-1]
         raise EmbeddedServerError(f"PostgreSQL in {placement.directory} cannot be created: {reason}")
-
-
-def _accepts(process: subprocess.Popen[bytes], pid_file: Path, deadline: float) -> bool:
-    """Wait for postmaster.pid to say `ready`, as pg_ctl does; False when the server ended or time is up."""
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            lines = pid_file.read_text().splitlines()
-        except OSError:
-            lines = []
-        if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _since(log: Path, since: int) -> str:
-    with log.open("rb") as file:
-        file.seek(since)
-        return file.read().decode(errors="replace")
