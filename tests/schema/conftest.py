@@ -7,8 +7,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.conftest import SERVERS
+from tests.notifications.conftest import desk, inbox, platform, told
 from tests.schema.catalogue import Connection, connect, fill
 from tests.servers import Database, PostgresServer
+
+__all__ = ["TwoTenants", "desk", "inbox", "platform", "server", "tenants", "told"]
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,16 @@
 import json
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, text
 
 from db.migrate import head, upgrade
-from db.roles import bootstrap
 from tests.factories import make_tenant
 from tests.maintenance.garage import Garage
-from tests.servers import BOOTSTRAP_LOCK, Database, PostgresServer
+from tests.schema.older import database_at
+from tests.servers import Database, PostgresServer
 
 NEVER = ["infinity", "-infinity", "0044-01-01 BC", "1949-12-31", "5000-01-01"]
 _TIMES = [
@@ -78,22 +75,8 @@ def test_a_score_that_is_no_number_is_refused(garage: Garage, score: str) -> Non
 @pytest.fixture
 def older(postgres_server: PostgresServer) -> Iterator[Database]:
     """A database of the release before the bounds."""
-    database = postgres_server.database(f"fleet_{uuid4().hex[:16]}")
-    with psycopg.connect(postgres_server.admin_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {database.name}".encode())
-        admin.execute("SELECT pg_advisory_lock(%s)", [BOOTSTRAP_LOCK])
-        bootstrap(database.admin_url, database.passwords)
-    engine = create_engine(database.migrator_url)
-    with engine.connect() as connection:
-        connection.execute(text("SET ROLE fleet_owner"))
-        connection.commit()
-        config = Config()
-        config.set_main_option("script_location", "db/migrations")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0012")
-    engine.dispose()
-    yield database
-    postgres_server.drop(database.name)
+    with database_at(postgres_server, "0012") as database:
+        yield database
 
 
 @pytest.mark.parametrize("at", NEVER)
