@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import structlog
 
@@ -13,6 +12,7 @@ from db.queries.deliveries import Notice
 from db.queries.folded import Folded
 from integrations.mime import Mail
 from jobs.notifications.render import OF_KIND, Rendered, RenderError, render
+from jobs.notifications.summaries import groups_of, link_to, order_id
 from jobs.notifications.telling import View, clip
 from jobs.notifications.unsubscribe import Unsubscriber
 from jobs.notifications.views import view_of
@@ -91,32 +91,20 @@ def _context(notice: Notice, folded: Folded | None, words: Words, app_url: str |
     total = sum(folded.counts.values())
     category = words.t(f"category.{notice.category}")
     title = words.t(f"{notice.kind}.title", count=words.number(total), category=category)
-    lines = []
-    for line in folded.lines:
-        told = view_of(line, words, notice.tenant)
-        lines.append({"title": told.title, "meta": clip(told.brief, 200), "severity": line.severity})
-    counts = [(_kind(kind, words), words.number(number)) for (_, kind), number in folded.counts.items()]
-    if len(counts) == total:
-        counts = []  # one of each: the lines say it all
-    more = words.number(total - len(lines)) if total > len(lines) else None
+    groups, more = groups_of(folded, words, notice.tenant, app_url)
     button = {"url": f"{app_url}/alerts", "label": words.t("button.all")} if app_url else None
-    return View(title, words.t(f"{notice.kind}.lead")), {
-        "lines": lines,
-        "counts": counts,
-        "more": more,
-        "button": button,
-    }
+    return View(title, words.t(f"{notice.kind}.lead")), {"groups": groups, "more": more, "button": button}
 
 
 def _complete(
     context: Mapping[str, Any], view: View, notice: Notice, words: Words, unsubscribe_url: str | None
 ) -> dict[str, Any]:
     tenant = clip(notice.tenant)
-    reason = words.t("footer.subscribed", tenant=tenant, category=words.t(f"category.{notice.category}"))
+    reason = words.t("footer.subscribed", tenant=tenant, about=words.t(f"about.{notice.category}"))
     if notice.is_named:
         reason = words.t("footer.named", tenant=tenant)
     preview = " · ".join([view.lead, *(value for _, value in view.facts[1:])])
-    return {"button": None, "lines": [], "counts": [], "more": None} | {
+    return {"button": None, "groups": [], "more": None} | {
         **context,
         "view": view,
         "t": words.t,
@@ -130,15 +118,12 @@ def _complete(
 
 
 def _button(notice: Notice, view: View, words: Words, app_url: str | None) -> dict[str, str] | None:
-    if app_url is None:
+    url = link_to(notice.alert_id, view, app_url)
+    if url is None:
         return None
-    work_order_id = _uuid(view.work_order_id)
-    if work_order_id is not None and view.work_order_number:
-        label = words.t("button.work_order", number=view.work_order_number)
-        return {"url": f"{app_url}/work-orders/{work_order_id}", "label": label}
-    if notice.alert_id is None:
-        return None
-    return {"url": f"{app_url}/alerts/{notice.alert_id}", "label": words.t("button.alert")}
+    is_order = order_id(view) is not None and view.work_order_number
+    label = words.t("button.work_order", number=view.work_order_number) if is_order else words.t("button.alert")
+    return {"url": url, "label": label}
 
 
 def _headers(notice: Notice, letterhead: Letterhead, unsubscribe_url: str | None) -> dict[str, str]:
@@ -163,15 +148,3 @@ def _thread(notice: Notice, domain: str) -> str | None:
         return None
     digest = hashlib.sha256(f"{notice.tenant_id}/{about}".encode("utf-8", "replace")).hexdigest()
     return f"thread.{digest[:32]}@{domain}"
-
-
-def _kind(kind: str, words: Words) -> str:
-    key = f"kind.{kind}"
-    return words.t(key) if words.has(key) else clip(kind.replace("_", " "), 60)
-
-
-def _uuid(value: str | None) -> UUID | None:
-    try:
-        return UUID(value) if value else None
-    except ValueError:
-        return None

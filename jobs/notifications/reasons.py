@@ -26,20 +26,30 @@ _WHOLE = {
 _NUMBER = r"(-?\d[\d,]{0,14}(?:\.\d+)?)"
 
 
-def _used(words: Words, used: str, whole: str, unit: str, days: str | None) -> str:
+def _used(words: Words, _: str | None, used: str, whole: str, unit: str, days: str | None) -> str:
     said = words.t("word.of", part=words.number(_float(used)), whole=words.in_unit(_float(whole), unit))
-    return f"{said} ({words.t('reason.forecast', days=days)})" if days else said
+    return f"{said} ({words.t('reason.forecast', age=words.days(int(days)))})" if days else said
 
 
-def _due(words: Words, since: str, on: str) -> str:
+def _due(words: Words, _: str | None, since: str, on: str) -> str:
     return words.t("reason.due_since" if since == "since" else "reason.due_by", day=words.date(date.fromisoformat(on)))
 
 
-def _meter(key: str) -> Callable[..., str]:
-    def say(words: Words, value: str, other: str) -> str:
-        return words.t(f"reason.{key}", value=words.number(_float(value)), other=words.number(_float(other)))
+def _two(key: str) -> Callable[..., str]:
+    def said(words: Words, meter: str | None, value: str, other: str) -> str:
+        return words.t(f"reason.{key}", value=_read(words, meter, value), other=_read(words, meter, other))
 
-    return say
+    return said
+
+
+def _jump(words: Words, meter: str | None, value: str, days: str) -> str:
+    return words.t("reason.jump", value=_read(words, meter, value), age=words.days(_float(days)))
+
+
+def _read(words: Words, meter: str | None, value: str) -> str:
+    if meter == "odometer_km":
+        return words.distance(_float(value))
+    return words.in_unit(_float(value), "engine hours") if meter == "engine_hours" else words.number(_float(value))
 
 
 _PATTERNS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
@@ -51,25 +61,30 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
         _used,
     ),
     (re.compile(r"due (since|on) (\d{4}-\d{2}-\d{2})"), _due),
-    (re.compile(rf"runs backwards: {_NUMBER} after {_NUMBER}"), _meter("backwards")),
-    (re.compile(rf"jumps by {_NUMBER} in {_NUMBER} days"), _meter("jump")),
-    (re.compile(rf"more than a later reading: {_NUMBER} before {_NUMBER}"), _meter("later")),
-    (re.compile(r"it failed for days, at last: (.{1,200})"), lambda words, why: words.t("reason.failed", why=why)),
+    (re.compile(rf"runs backwards: {_NUMBER} after {_NUMBER}"), _two("backwards")),
+    (re.compile(rf"jumps by {_NUMBER} in {_NUMBER} days"), _jump),
+    (re.compile(rf"more than a later reading: {_NUMBER} before {_NUMBER}"), _two("later")),
+    (re.compile(r"it failed for days, at last: (.{1,200})"), lambda words, _, why: words.t("reason.failed", why=why)),
 )
 
 
-def say(words: Words, written: str) -> str:
-    """Return what we know the words of in the reader's language, and all else as it was written."""
-    return clip("; ".join(_say_part(words, part) for part in written.split("; ")), LONGEST_TEXT)
+def say(words: Words, written: str, meter: str | None = None) -> str:
+    """Return what we know the words of in the reader's language, and all else as it was written.
+
+    Args:
+        meter: whose values are in it, `odometer_km` or `engine_hours`; None where it has none of a meter.
+    """
+    between = f"{words.t('word.semicolon')} "
+    return clip(between.join(_say_part(words, part, meter) for part in written.split("; ")), LONGEST_TEXT)
 
 
-def _say_part(words: Words, part: str) -> str:
+def _say_part(words: Words, part: str, meter: str | None) -> str:
     if key := _WHOLE.get(part):
         return words.t(f"reason.{key}")
     for pattern, said in _PATTERNS:
         if found := pattern.fullmatch(part):
             try:
-                return said(words, *found.groups())
+                return said(words, meter, *found.groups())
             except ValueError:
                 return part
     return part

@@ -18,6 +18,7 @@ OF_KIND = {
     "maintenance_due": "maintenance",
     "maintenance_overdue": "maintenance",
     "maintenance_meter_quarantined": "maintenance",
+    "work_order_opened": "maintenance",
     "work_order_flagged": "maintenance",
     "summary": "summary",
     "digest": "summary",

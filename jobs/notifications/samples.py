@@ -18,7 +18,7 @@ _SERVICE: dict[str, Any] = {
     "work_order_number": "WO-000042",
     "status": "due",
     "reason": "Oil change: 15,020 of 15,000 km",
-    "due_on": "2026-12-01",
+    "due_on": "2026-11-24",
     "due_km": 120000.0,
     "due_engine_hours": None,
     "predicted_on": "2026-11-20",
@@ -64,10 +64,16 @@ _DETAILS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "low",
         _SERVICE
         | {"work_order_id": None, "work_order_number": None, "status": "due_soon"}
-        | {"reason": "Oil change: 14,600 of 15,000 km; due on 2026-12-01"},
+        | {"reason": "Oil change: 14,600 of 15,000 km", "due_on": "2026-12-18", "predicted_on": "2026-12-01"},
     ),
     "maintenance_due": ("maintenance", "medium", _SERVICE),
-    "maintenance_overdue": ("maintenance", "high", _SERVICE | {"status": "overdue"}),
+    "maintenance_overdue": (
+        "maintenance",
+        "high",
+        _SERVICE
+        | {"status": "overdue", "reason": "Oil change: 15,820 of 15,000 km; due since 2026-11-03"}
+        | {"due_on": "2026-11-03", "predicted_on": "2026-11-03"},
+    ),
     "maintenance_meter_quarantined": (
         "maintenance",
         "medium",
@@ -78,6 +84,17 @@ _DETAILS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "value": 220180.4,
             "read_at": _EARLIER,
             "reason": "jumps by 100160.4 in 1.0 days",
+        },
+    ),
+    "work_order_opened": (
+        "maintenance",
+        "high",
+        {
+            "work_order_id": str(_ID),
+            "work_order_number": "WO-000043",
+            "title": "Brake pads worn",
+            "source": "inspection",
+            "reason": "Front left below 3 mm",
         },
     ),
     "work_order_flagged": (
@@ -98,7 +115,7 @@ KINDS = tuple(_DETAILS)
 
 
 def sample(kind: str, locale: str = "en", *, tenant: str = "Lindner Logistics", zone: str = "Europe/Berlin") -> Notice:
-    """Return a notification of a kind."""
+    """Return a notification of a kind, to a reader on the clock of `zone`."""
     category, severity, details = _DETAILS[kind]
     of_vehicle = category not in ("connectivity",) or kind == "offline"
     return Notice(
@@ -108,7 +125,7 @@ def sample(kind: str, locale: str = "en", *, tenant: str = "Lindner Logistics", 
         channel="email",
         address="fleet.manager@example.com",
         endpoint_id=None,
-        is_named=False,
+        is_named=kind == "test",
         category=category,
         kind=kind,
         severity=severity,
@@ -135,20 +152,26 @@ def sample(kind: str, locale: str = "en", *, tenant: str = "Lindner Logistics", 
 def sample_folded(kind: str) -> Folded | None:
     """Return what was folded into a sample; None where it is of a kind that folds nothing."""
     if kind == "summary":
-        return Folded(
-            {("connectivity", "offline"): 498, ("connectivity", "connection_silent"): 2}, _lines(["offline"] * 20)
-        )
+        offline = [_line("offline", number) for number in range(1, 19)]
+        counts = {("connectivity", "connection_silent"): 2, ("connectivity", "offline"): 498}
+        return Folded(counts, [_line("connection_silent", 1), _line("connection_silent", 2), *offline])
     if kind == "digest":
-        kinds = ["fault_code", "maintenance_overdue", "maintenance_due", "geofence_exit", "low_fuel", "offline"]
-        return Folded({(_DETAILS[each][0], each): 1 for each in kinds}, _lines(kinds))
+        told = {"maintenance_overdue": (3, 12), "work_order_opened": (7,), "maintenance_due": (2, 4, 31)}
+        told |= {"low_fuel": (9,), "geofence_exit": (5,), "offline": (1, 6)}
+        counts = {(_DETAILS[each][0], each): len(vans) for each, vans in told.items()}
+        return Folded(counts, [_line(each, van) for each, vans in told.items() for van in vans])
     return None
 
 
-def _lines(kinds: list[str]) -> list[Line]:
-    lines = []
-    for number, kind in enumerate(kinds, 1):
-        category, severity, details = _DETAILS[kind]
-        at = AT - timedelta(minutes=3 * number)
-        told = details | ({"last_reported_at": at.isoformat()} if kind == "offline" else {})
-        lines.append(Line(category, kind, severity, _ID, None, None, told, at, f"Van {number}", None, None))
-    return lines
+def _line(kind: str, number: int) -> Line:
+    category, severity, details = _DETAILS[kind]
+    at = AT - timedelta(minutes=30 + 3 * number)
+    told = dict(details)
+    if kind == "offline":
+        told["last_reported_at"] = at.isoformat()
+    if told.get("work_order_number"):
+        told["work_order_number"] = f"WO-{40 + number:06d}"
+    of_vehicle = kind != "connection_silent"
+    connection = None if of_vehicle else ("Samsara main account", "Samsara south")[number - 1]
+    vehicle = f"Van {number}" if of_vehicle else None
+    return Line(category, kind, severity, _ID, None, None, told, at, vehicle, connection, None)

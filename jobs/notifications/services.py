@@ -34,6 +34,28 @@ def service(telling: Telling) -> View:
     )
 
 
+def opened_order(telling: Telling) -> View:
+    """Return the view of an order that an inspection or another application has asked for."""
+    t = telling.words.t
+    number = telling.text("work_order_number", longest=40)
+    task, reason = telling.text("title", longest=LONGEST_NAME), telling.text("reason")
+    source = telling.text("source", longest=50)
+    if source is not None:
+        source = t(f"source.{source}") if telling.words.has(f"source.{source}") else source.replace("_", " ")
+    return telling.view(
+        t("work_order_opened.title", task=task or number or t("kind.work_order_opened"), vehicle=telling.vehicle),
+        t("work_order_opened.lead"),
+        ("vehicle", telling.vehicle),
+        ("task", task),
+        ("reason", reason if reason != task else None),
+        ("source", source),
+        ("work_order", number),
+        brief=reason or source or "",
+        work_order_id=telling.text("work_order_id", longest=40),
+        work_order_number=number,
+    )
+
+
 def flagged_order(telling: Telling) -> View:
     """Return the view of an order whose completion lacks something."""
     t = telling.words.t
@@ -59,7 +81,7 @@ def doubted_meter(telling: Telling) -> View:
     named = t(f"meter.{meter}") if meter in _METERS else t("meter.other")
     shown = telling.at_meters("value", "") if meter == "odometer_km" else telling.at_meters("", "value")
     reason = telling.text("reason")
-    said = say(telling.words, reason) if reason else None
+    said = say(telling.words, reason, meter) if reason else None
     return telling.view(
         t("maintenance_meter_quarantined.title", vehicle=telling.vehicle, meter=named),
         t("maintenance_meter_quarantined.lead"),

@@ -81,13 +81,18 @@ class Telling:
                 return clip(value, longest)
         return None
 
-    def moment(self, name: str) -> str | None:
-        """Return a detail that is an instant."""
+    def instant(self, name: str) -> datetime | None:
+        """Return a detail that is an instant, of those that every clock has."""
         try:
             at = datetime.fromisoformat(str(self.details[name]))
-            return self.words.moment(at) if at.tzinfo is not None else None
+            return at.astimezone(self.words.zone) if at.tzinfo is not None else None
         except (KeyError, ValueError, OverflowError):
             return None
+
+    def moment(self, name: str) -> str | None:
+        """Return a detail that is an instant, on the recipient's clock."""
+        at = self.instant(name)
+        return self.words.moment(at) if at is not None else None
 
     def day(self, name: str) -> str | None:
         """Return a detail that is a date."""

@@ -26,14 +26,15 @@ def _plain(telling: Telling) -> View:
 
 
 def _offline(telling: Telling) -> View:
-    t, when = telling.words.t, telling.moment("last_reported_at")
-    lead = t("offline.lead", when=when) if when else t("offline.lead_unknown")
+    t, at = telling.words.t, telling.instant("last_reported_at")
+    lead = t("offline.lead", **telling.words.in_sentence(at)) if at else t("offline.lead_unknown")
+    when = telling.moment("last_reported_at")
     return telling.view(
         t("offline.title", vehicle=telling.vehicle),
         lead,
         ("vehicle", telling.vehicle),
         ("last_report", when),
-        brief=when or telling.opened or "",
+        brief=f"{t('label.last_report')}{t('word.colon')} {when}" if when else telling.opened or "",
     )
 
 
@@ -53,12 +54,17 @@ def _connection(telling: Telling) -> View:
         t(f"{kind}.title", connection=name),
         t(lead),
         ("connection", name),
-        ("provider", clip(telling.of.provider) if telling.of.provider else None),
+        ("provider", _provider(telling.of.provider)),
         ("silent", share),
         ("last_report", telling.moment("last_reported_at")),
         ("last_sync", telling.moment("last_synced_at")),
         ("since", telling.opened),
     )
+
+
+def _provider(name: str | None) -> str | None:
+    """Return how a provider writes its name: the platform knows it by a word of small letters."""
+    return clip(name)[:1].upper() + clip(name)[1:] if name else None
 
 
 def _level(telling: Telling) -> View:
@@ -108,10 +114,11 @@ def _safety(telling: Telling) -> View:
 def _geofence(telling: Telling) -> View:
     t, kind = telling.words.t, telling.of.kind
     place = telling.text("geofence", longest=LONGEST_NAME) or t("word.some_place")
-    when = telling.moment("time") or telling.opened or ""
+    at = telling.instant("time") or telling.of.opened_at
+    when = telling.words.moment(at) if at else ""
     return telling.view(
         t(f"{kind}.title", vehicle=telling.vehicle, place=place),
-        t(f"{kind}.lead", when=when),
+        t(f"{kind}.lead", **telling.words.in_sentence(at)) if at else t(f"{kind}.lead_unknown"),
         ("vehicle", telling.vehicle),
         ("place", place),
         ("time", when),
@@ -130,8 +137,9 @@ def _endpoint(telling: Telling) -> View:
 
 
 def _test(telling: Telling) -> View:
-    t = telling.words.t
-    return telling.view(t("test.title"), t("test.lead"), ("sent", telling.opened))
+    t, zone = telling.words.t, telling.words.zone.key
+    sent = f"{telling.opened} ({zone})" if telling.opened else None
+    return telling.view(t("test.title"), t("test.lead"), ("sent", sent))
 
 
 _VIEWS: dict[str, Callable[[Telling], View]] = {
@@ -148,6 +156,7 @@ _VIEWS: dict[str, Callable[[Telling], View]] = {
     "maintenance_due": services.service,
     "maintenance_overdue": services.service,
     "maintenance_meter_quarantined": services.doubted_meter,
+    "work_order_opened": services.opened_order,
     "work_order_flagged": services.flagged_order,
     "endpoint_disabled": _endpoint,
     "test": _test,

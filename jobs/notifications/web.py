@@ -50,7 +50,7 @@ def _page(request: Request, state: str, category: str | None, status: int) -> Re
     asked = request.headers.get("accept-language", "")[:100]
     names = [part.partition(";")[0].strip() for part in asked.split(",")[:5]]
     words = words_of(*(names + [""] * 2)[:2])
-    said = {} if category is None else {"category": words.t(f"category.{category}")}
+    said = {} if category is None else {"about": words.t(f"about.{category}")}
     html = (
         environment()
         .get_template("unsubscribe.html")

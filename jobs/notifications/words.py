@@ -1,7 +1,9 @@
 """A recipient's language: the words of a catalogue, and dates, numbers and units as they are written there."""
 
+import re
 import tomllib
 from datetime import date, datetime
+from decimal import ROUND_FLOOR, Decimal
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,13 @@ class Words:
         local = at.astimezone(self.zone)
         return f"{format_date(local, 'medium', self.locale)}, {format_time(local, 'short', locale=self.locale)}"
 
+    def in_sentence(self, at: datetime) -> dict[str, str]:
+        """Return an instant on the recipient's clock as `day` and `clock`: `20.11.2026` and `um 07:32 Uhr`."""
+        local = at.astimezone(self.zone)
+        time = format_time(local, "short", locale=self.locale)
+        key = "word.clock_one" if re.match(r"0?1\D", time) else "word.clock"  # Spanish: a la 1:32, a las 2:32
+        return {"day": self.date(local), "clock": self.t(key, time=time)}
+
     def day(self, on: date) -> str:
         """Return a date, with its weekday."""
         return format_date(on, "full", self.locale)
@@ -99,8 +108,9 @@ class Words:
         return format_decimal(round(value, 1), locale=self.locale)
 
     def percent(self, value: float) -> str:
-        """Return percent of 100."""
-        return format_percent(round(value) / 100, locale=self.locale)
+        """Return percent of 100, to one decimal: a level is never rounded up to the limit that it is below."""
+        share = Decimal(str(value)).quantize(Decimal("0.1"), ROUND_FLOOR) / 100
+        return format_percent(share, locale=self.locale, decimal_quantization=False)
 
     def date(self, on: date) -> str:
         """Return a date, short: `20.11.2026`."""
@@ -111,6 +121,10 @@ class Words:
         if unit not in _UNITS:
             return self.t("word.engine_hours", value=format_decimal(round(value), locale=self.locale))
         return format_unit(round(value), _UNITS[unit], length="short", locale=self.locale)
+
+    def days(self, count: float) -> str:
+        """Return a number of days: `1 day`, `2.5 days`."""
+        return format_unit(round(count, 1), "duration-day", length="long", locale=self.locale)
 
     def distance(self, km: float) -> str:
         """Return a distance in whole kilometres, or in whole miles."""

@@ -2,6 +2,7 @@
 
 import re
 import string
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.queries.deliveries import Notice
+from db.queries.folded import Folded
 from integrations.mime import Mail, UnsendableMail, build, check_address
 from jobs.notifications import render as rendering
 from jobs.notifications.compose import Letterhead, compose, write
@@ -246,7 +248,7 @@ def test_distances_are_in_the_tenants_units_else_in_the_countrys(locale: str, un
         (
             "Oil change: 510 of 500 engine hours, forecast: the last reading is 5 days old",
             "fr",
-            "510 sur 500 heures moteur (prévision : le dernier relevé a 5 jours)",
+            "510 sur 500 heures moteur (prévision : le dernier relevé date de 5 jours)",
         ),
         ("Oil change: due since 2026-11-02", "es", "vencido desde el 2 nov 2026"),
         ("Oil change: due since 2026-99-02", "es", "due since 2026-99-02"),
@@ -260,6 +262,125 @@ def test_why_a_service_is_due_is_said_in_the_readers_words(reason: str, locale: 
     values = {name: getattr(notice, name) for name in Notice.__slots__}
     values["details"] = (notice.details or {}) | {"reason": reason}
     assert said in write(Notice(**values), None, None, None).text.replace("\xa0", " ")
+
+
+def changed(kind: str, locale: str = "en", **details: Any) -> Rendered:
+    """Return the mail of a sample with some of its details replaced."""
+    notice = sample(kind, locale)
+    return write(replace(notice, details=(notice.details or {}) | details), None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("locale", "entered", "silent"),
+    [
+        ("en", "on Nov 20, 2026 at 7:32 AM.", "since Nov 20, 2026 at 7:32 AM."),
+        ("de", "am 20.11.2026 um 07:32 Uhr überquert.", "Seit dem 20.11.2026 um 07:32 Uhr kam"),
+        ("fr", "le 20 nov. 2026 à 07:32.", "depuis le 20 nov. 2026 à 07:32."),
+        ("fr_CA", "le 20 nov. 2026 à 07 h 32.", "depuis le 20 nov. 2026 à 07 h 32."),
+        ("es", "el 20 nov 2026 a las 7:32.", "desde el 20 nov 2026 a las 7:32."),
+    ],
+)
+def test_an_instant_in_a_sentence_is_said_as_people_say_it(locale: str, entered: str, silent: str) -> None:
+    assert entered in changed("geofence_entry", locale).text.replace("\u202f", " ")
+    offline = changed("offline", locale, last_reported_at=AT.isoformat()).text
+    assert silent in offline.replace("\u202f", " ").replace("\xa0", " ")
+
+
+@pytest.mark.parametrize(
+    ("at", "said"), [("00:15", "a la 1:15."), ("12:15", "a las 13:15."), ("09:15", "a las 10:15.")]
+)
+def test_one_oclock_is_singular_in_spanish(at: str, said: str) -> None:
+    assert said in changed("geofence_entry", "es", time=f"2026-11-20T{at}:00+00:00").text
+
+
+@pytest.mark.parametrize(
+    ("locale", "level", "said"),
+    [("en", 14.6, "14.6%"), ("de", 8.5, "8,5 %"), ("fr", 14.99, "14,9 %"), ("es", 11, "11 %"), ("en", 0, "0%")],
+)
+def test_a_level_never_reads_like_the_limit_that_it_is_below(locale: str, level: float, said: str) -> None:
+    mail = changed("low_fuel", locale, percent=level, threshold_percent=15)
+    assert mail.subject.replace("\xa0", " ").replace("\u202f", " ").endswith(f": {said}")
+    assert re.search(r": 15\s?%$", mail.text, re.MULTILINE)
+
+
+def test_a_level_that_nobody_measured_is_left_out() -> None:
+    assert changed("low_fuel", percent=None).subject == "Van 12 is low on fuel"
+
+
+@pytest.mark.parametrize(
+    ("locale", "said"),
+    [
+        ("en", "tells you about vehicle health."),
+        ("de", "über den Fahrzeugzustand informiert."),
+        ("fr", "qui vous informe sur l’état des véhicules."),
+        ("es", "le informa sobre el estado de los vehículos."),
+    ],
+)
+def test_why_a_mail_comes_is_a_sentence(locale: str, said: str) -> None:
+    assert said in written("fault_code", locale).text
+
+
+def test_a_subject_names_what_it_is_about_without_an_article() -> None:
+    notice = replace(sample("summary", "fr"), category="maintenance")
+    assert write(notice, sample_folded("summary"), None, None).subject == "500 alertes en un message : entretien"
+
+
+def test_french_has_a_space_before_its_colons() -> None:
+    text = written("maintenance_due", "fr").text
+    assert "Véhicule : Van 12" in text
+    assert not re.search(r"\w:\s", text)
+
+
+def test_a_provider_is_written_as_it_writes_itself() -> None:
+    assert "Provider: Samsara" in written("connection_silent").text
+
+
+@pytest.mark.parametrize(
+    ("locale", "reason", "said"),
+    [
+        ("en", "jumps by 100160.4 in 1.0 days", "it jumps by 100,160 km within 1 day"),
+        ("de", "jumps by 100160.4 in 2.5 days", "Sprung um 100.160 km, Abstand 2,5 Tage"),
+        ("fr", "jumps by 100160.4 in 1.0 days", "il augmente de 100 160 km en 1 jour"),
+        ("en_US", "runs backwards: 10.0 after 120000.4", "it runs backwards: 6 mi after 74,565 mi"),
+    ],
+)
+def test_why_a_reading_is_doubted_has_its_unit(locale: str, reason: str, said: str) -> None:
+    text = changed("maintenance_meter_quarantined", locale, reason=reason).text
+    assert said in text.replace("\xa0", " ").replace("\u202f", " ")
+
+
+def test_a_new_order_says_what_is_to_be_done_and_who_asks() -> None:
+    mail = written("work_order_opened")
+    assert mail.subject == "[WO-000043] Brake pads worn: Van 12"
+    assert "Source: Inspection" in mail.text
+    assert "https://app.example/work-orders/" in mail.text
+    assert "Source: driver app" in changed("work_order_opened", source="driver_app").text
+    assert changed("work_order_opened", title=None).subject == "WO-000043: Van 12"
+    bare = changed("work_order_opened", title=None, work_order_number=None, source=None, reason=None)
+    assert bare.subject == "Work order opened: Van 12"
+
+
+def test_a_digest_is_by_kind_with_orders_and_links() -> None:
+    mail = written("digest")
+    page = Page(mail.html)
+    headings = [heading for heading in page.headings[1:] if not heading.isdigit()]
+
+    assert headings[:3] == ["Service overdue", "Work order opened", "Service due"]
+    assert mail.text.index("Van 3\n  WO-000043 · 15,820 of 15,000 km") < mail.text.index("Van 12\n  WO-000052")
+    assert page.links["Oil change is overdue: Van 3"].startswith("https://app.example/work-orders/")
+    assert page.links["Van 9 is low on fuel: 8.5%"].startswith("https://app.example/alerts/")
+    without = write(sample("digest"), sample_folded("digest"), None, None)
+    assert "href" not in without.html
+    assert "https://" not in without.text
+
+
+def test_a_digest_of_many_kinds_counts_what_it_does_not_show() -> None:
+    kinds = {("other", f"door_{number}"): number + 1 for number in range(30)}
+    mail = write(sample("digest"), Folded(kinds, []), "https://app.example", None)
+    assert mail.subject == "465 alerts since the last digest"
+    assert "door 19 (20)" in mail.text
+    assert "door 20" not in mail.text
+    assert "... and 255 more" in mail.text
 
 
 BERLIN, APIA, LORD_HOWE = ZoneInfo("Europe/Berlin"), ZoneInfo("Pacific/Apia"), ZoneInfo("Australia/Lord_Howe")

@@ -126,6 +126,6 @@ def test_what_a_service_carries_is_in_its_mail(told: Desk, inbox: Inbox) -> None
     (mail,) = inbox.mails
     assert mail.parsed["Subject"] == "[WO-000042] Oil change ist überfällig: Van 12"
     text = mail.part("plain").replace("\xa0", " ")
-    for line in ("Fällig am: Dienstag, 1. Dezember 2026", "Fällig bei: 120.000 km", "Auftrag: WO-000042"):
+    for line in ("Fällig am: Dienstag, 3. November 2026", "Fällig bei: 120.000 km", "Auftrag: WO-000042"):
         assert line in text
     assert "[ ] Check the brake fluid" in text
