@@ -8,7 +8,7 @@ _TENANT = "(SELECT app_tenant_id())"
 
 
 def _made_good(meter: str, given: str) -> str:
-    """What was given is believed by now; what was not is read by now, so that the schedule counts from that."""
+    """What was given is believed or dismissed by now; what was not is read, so that the schedule counts from that."""
     return f"""
         (NOT f.missing @> '["{meter}"]' OR CASE
             WHEN f.{given} IS NULL THEN EXISTS (
@@ -17,7 +17,7 @@ def _made_good(meter: str, given: str) -> str:
             ELSE EXISTS (
                 SELECT FROM meter_readings r
                 WHERE r.vehicle_id = f.vehicle_id AND r.meter = '{meter}' AND r.read_at = f.completed_at
-                  AND r.value = f.{given} AND r.state = 'accepted') END)
+                  AND r.value = f.{given} AND r.state IN ('accepted', 'superseded')) END)
     """
 
 
@@ -32,17 +32,22 @@ _SETTLE = text(
             WHERE vehicle_id = a.vehicle_id AND 'work_order:' || id = a.subject AND tenant_id = {_TENANT} LIMIT 1
         ) w
         WHERE a.tenant_id = {_TENANT} AND a.kind = 'work_order_flagged' AND a.resolved_at IS NULL
-    )
-    UPDATE alerts a SET resolved_at = :now
-    FROM flagged f
-    WHERE a.id = f.id AND (
-        EXISTS (
+    ),
+    done_with AS MATERIALIZED (
+        SELECT f.id FROM flagged f
+        WHERE EXISTS (
             SELECT FROM work_orders l
             WHERE l.vehicle_id = f.vehicle_id AND l.schedule_id = f.schedule_id AND l.due_cycle > f.due_cycle
               AND l.rolled_at IS NOT NULL)
         OR (f.missing @> '["odometer_km"]' OR f.missing @> '["engine_hours"]')
            AND {_made_good("odometer_km", "completion_odometer_km")}
-           AND {_made_good("engine_hours", "completion_engine_hours")})
+           AND {_made_good("engine_hours", "completion_engine_hours")}
+    ),
+    free AS MATERIALIZED (
+        SELECT id FROM alerts WHERE id = ANY(ARRAY(SELECT id FROM done_with)) AND resolved_at IS NULL
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE alerts a SET resolved_at = :now WHERE a.id = ANY(ARRAY(SELECT id FROM free))
     """
 )
 

@@ -1,15 +1,18 @@
 """Readings that cannot be: who is told of them, and what becomes of one that a person believes."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from db.engine import set_tenant
-from db.queries.meters import NOTED
+from db.queries.meters import note_believed
+from db.queries.schedule import read_clock
+from db.queries.work_order_numbers import hold
 
 # Until a reading is believed again: a service that goes by a meter which nobody trusts is a service that nobody does.
+# What was read in the future is doubted since it came, not until its day.
 _TELL = text(
     """
     WITH doubted AS MATERIALIZED (
@@ -20,9 +23,9 @@ _TELL = text(
         JOIN vehicles v ON v.id = r.vehicle_id
         LEFT JOIN vehicle_meters m ON m.vehicle_id = r.vehicle_id AND m.meter = r.meter
         WHERE r.tenant_id = (SELECT app_tenant_id()) AND r.state = 'quarantined'
-          AND (m.read_at IS NULL OR r.read_at > m.read_at)
+          AND (m.read_at IS NULL OR least(r.read_at, r.created_at) > m.read_at)
           AND v.deleted_at IS NULL AND v.status NOT IN ('retired', 'sold')
-        ORDER BY r.vehicle_id, r.meter, r.read_at DESC
+        ORDER BY r.vehicle_id, r.meter, least(r.read_at, r.created_at) DESC, r.id
     ),
     told AS (
         INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
@@ -36,11 +39,14 @@ _TELL = text(
         ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
         RETURNING 1
     ),
-    resolved AS (
-        UPDATE alerts a SET resolved_at = :now
+    done_with AS MATERIALIZED (
+        SELECT a.id FROM alerts a
         WHERE a.tenant_id = (SELECT app_tenant_id()) AND a.kind = 'maintenance_meter_quarantined'
           AND a.resolved_at IS NULL AND NOT EXISTS (SELECT FROM doubted d WHERE d.subject = a.subject)
-        RETURNING 1
+        FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    resolved AS (
+        UPDATE alerts a SET resolved_at = :now WHERE a.id = ANY(ARRAY(SELECT id FROM done_with)) RETURNING 1
     )
     SELECT (SELECT count(*) FROM told), (SELECT count(*) FROM resolved)
     """
@@ -111,24 +117,10 @@ _ACCEPT = text(
                                              ELSE t.base_engine_hours END
         FROM chosen c WHERE :replaced AND c.before IS NOT NULL AND t.vehicle_id = c.vehicle_id
         RETURNING 1
-    ),
-    forgotten AS (
-        DELETE FROM vehicle_meters m USING chosen c
-        WHERE m.vehicle_id = c.vehicle_id AND m.meter = c.meter RETURNING 1
     )
     UPDATE meter_readings w SET state = 'accepted', reason = NULL FROM chosen c WHERE w.id = c.id
-    RETURNING w.vehicle_id, w.meter, w.tenant_id, CASE WHEN :replaced THEN c.value - c.before END
+    RETURNING w.vehicle_id, w.meter, CASE WHEN :replaced THEN c.value - c.before END
     """.replace(":replaced", "CAST(:replaced AS boolean)")
-)
-_NOTE = text(
-    f"""
-    WITH believed AS (
-        SELECT vehicle_id, meter, value, read_at FROM meter_readings
-        WHERE vehicle_id = :vehicle_id AND meter = :meter AND state = 'accepted' ORDER BY read_at DESC LIMIT 1
-    ),
-    {NOTED}
-    SELECT count(*) FROM believed
-    """
 )
 # A limit that a service was put off until is read off the same instrument. A statement of its own, and of these rows
 # only: writing a limit begins a cycle anew whose order was cancelled.
@@ -152,6 +144,16 @@ _REJUDGE = text(
 )
 
 
+_WAITING = text("SELECT tenant_id, read_at FROM meter_readings WHERE id = CAST(:id AS uuid) AND state = 'quarantined'")
+# Shorter than `deadlock_timeout`: a person tries again, rather than another application whose transaction is ended.
+_DO_NOT_WAIT = text("SELECT set_config('lock_timeout', '500ms', true)")
+_REJECT = text("UPDATE meter_readings SET state = 'superseded', reason = NULL WHERE id = :id AND state = 'quarantined'")
+
+
+class FutureReadingError(ValueError):
+    """A reading cannot be believed before its time."""
+
+
 def accept_reading(connection: Connection, reading_id: UUID, *, replaced: bool) -> bool:
     """Believe a reading of any tenant that was set aside; what came after it is judged anew by the next check.
 
@@ -161,14 +163,44 @@ def accept_reading(connection: Connection, reading_id: UUID, *, replaced: bool) 
 
     Returns:
         False where no reading of that id waits.
+
+    Raises:
+        FutureReadingError: nothing that is read before that time would count.
     """
+    now = read_clock(connection)
+    read_at = _hold_tenant_of(connection, reading_id, now)
+    if read_at is None:
+        return False
+    if read_at > now + timedelta(hours=1):
+        raise FutureReadingError
     row = connection.execute(_ACCEPT, {"id": reading_id, "replaced": replaced}).one_or_none()
     if row is None:
         return False
-    set_tenant(connection, row[2])
+    note_believed(connection, [row[0]])
     values = {"vehicle_id": row[0], "meter": row[1], "id": reading_id}
-    connection.execute(_NOTE, values)
     connection.execute(_REJUDGE, values)
-    if row[3] is not None:
-        connection.execute(_PUT_OFF, values | {"moved": row[3]})
+    if row[2] is not None:
+        connection.execute(_PUT_OFF, values | {"moved": row[2]})
     return True
+
+
+def reject_reading(connection: Connection, reading_id: UUID) -> bool:
+    """Dismiss a reading of any tenant that was set aside: it is kept, and nobody is asked about it again.
+
+    Returns:
+        False where no reading of that id waits.
+    """
+    _hold_tenant_of(connection, reading_id, read_clock(connection))
+    return connection.execute(_REJECT, {"id": reading_id}).rowcount == 1
+
+
+def _hold_tenant_of(connection: Connection, reading_id: UUID, now: datetime) -> datetime | None:
+    """Hold the counter of the reading's tenant, so that nothing rolls forward beside it; return when it was read."""
+    waiting = connection.execute(_WAITING, {"id": reading_id}).one_or_none()
+    if waiting is None:
+        return None
+    connection.execute(_DO_NOT_WAIT)
+    set_tenant(connection, waiting.tenant_id)
+    hold(connection, now)
+    read_at: datetime = waiting.read_at
+    return read_at

@@ -5,49 +5,75 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from db.queries.maintenance_triggers import months_until, periods_until
-from db.queries.meters import LONGEST_FORECAST_DAYS, NEIGHBOURS, NOTED, PROBLEM, STALE_DAYS
+from db.queries.meters import LONGEST_FORECAST_DAYS, STALE_DAYS
+from db.queries.reported import judge_read_off
 from db.queries.work_order_numbers import hold
 
 BATCH = 5000
 _TENANT = "(SELECT app_tenant_id())"
 _UNROLLED = f"w.tenant_id = {_TENANT} AND w.status = 'completed' AND w.rolled_at IS NULL"
 
-_WAITING = text(f"SELECT EXISTS (SELECT FROM work_orders w WHERE {_UNROLLED})")
+_AWAITING = f"""
+    t.tenant_id = {_TENANT} AND (t.awaits_km_since IS NOT NULL OR t.awaits_engine_hours_since IS NOT NULL)
+"""
 
-# Chosen once: an order that is completed between the statements below would be rolled without its meters.
+
+def _first_after(since: str, meter: str) -> str:
+    return f"""
+        LEFT JOIN LATERAL (
+            SELECT value FROM meter_readings
+            WHERE vehicle_id = t.vehicle_id AND meter = '{meter}' AND state = 'accepted' AND read_at > t.{since}
+            ORDER BY read_at LIMIT 1
+        ) {meter} ON true
+    """
+
+
+_READ_SINCE = _first_after("awaits_km_since", "odometer_km") + _first_after("awaits_engine_hours_since", "engine_hours")
+_WAITING = text(
+    f"""
+    SELECT EXISTS (SELECT FROM work_orders w WHERE {_UNROLLED}),
+           EXISTS (SELECT FROM maintenance_triggers t {_READ_SINCE}
+                   WHERE {_AWAITING} AND (odometer_km.value IS NOT NULL OR engine_hours.value IS NOT NULL))
+    """
+)
+
+# Chosen once: an order that is completed between the statements below would be rolled without its meters. One whose
+# service another application is writing to waits with it: nothing waits for a row while it holds the counter.
 _CHOOSE = text(
     f"""
-    SELECT w.id FROM work_orders w WHERE {_UNROLLED}
-    ORDER BY w.completed_at, w.id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+    WITH orders AS MATERIALIZED (
+        SELECT w.id, w.vehicle_id, w.schedule_id, w.completed_at FROM work_orders w WHERE {_UNROLLED}
+        ORDER BY w.completed_at, w.id LIMIT {BATCH} FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    served AS MATERIALIZED (
+        SELECT o.*, t.id AS trigger_id FROM orders o
+        LEFT JOIN LATERAL (
+            SELECT id FROM maintenance_triggers
+            WHERE schedule_id = o.schedule_id AND vehicle_id = o.vehicle_id LIMIT 1
+        ) t ON true
+    ),
+    held AS MATERIALIZED (
+        SELECT id FROM maintenance_triggers
+        WHERE id = ANY(ARRAY(SELECT trigger_id FROM served)) FOR NO KEY UPDATE SKIP LOCKED
+    )
+    SELECT id, vehicle_id FROM served WHERE trigger_id IS NULL OR trigger_id IN (SELECT id FROM held)
     """
 )
 _CHOSEN = "w.id = ANY(CAST(:ids AS uuid[]))"
 
-# What the workshop read off is a reading like any other: believed or set aside beside its neighbours.
+# What the workshop read off is a reading like any other.
 _READ_OFF = text(
     f"""
-    WITH taken AS (
-        INSERT INTO meter_readings (tenant_id, vehicle_id, meter, value, read_at, source, state, reason)
-        SELECT app_tenant_id(), r.vehicle_id, r.meter, r.value, r.read_at, 'work_order',
-               CASE WHEN j.problem IS NULL THEN 'accepted' ELSE 'quarantined' END, j.problem
-        FROM (SELECT * FROM work_orders w WHERE {_CHOSEN}) d
-        CROSS JOIN LATERAL (
-            VALUES (d.vehicle_id, 'odometer_km', d.completion_odometer_km, d.completed_at),
-                   (d.vehicle_id, 'engine_hours', d.completion_engine_hours, d.completed_at)
-        ) AS r (vehicle_id, meter, value, read_at)
-        {NEIGHBOURS}
-        CROSS JOIN LATERAL (SELECT {PROBLEM} AS problem) j
-        WHERE r.value IS NOT NULL
-        ORDER BY r.vehicle_id, r.meter, r.read_at, r.value
-        ON CONFLICT (vehicle_id, meter, read_at) DO NOTHING
-        RETURNING vehicle_id, meter, value, read_at, state
-    ),
-    believed AS (
-        SELECT DISTINCT ON (vehicle_id, meter) * FROM taken
-        WHERE state = 'accepted' ORDER BY vehicle_id, meter, read_at DESC
-    ),
-    {NOTED}
-    SELECT count(*) FROM taken
+    INSERT INTO meter_readings (tenant_id, vehicle_id, meter, value, read_at, source)
+    SELECT app_tenant_id(), r.vehicle_id, r.meter, r.value, r.read_at, 'work_order'
+    FROM (SELECT * FROM work_orders w WHERE {_CHOSEN}) d
+    CROSS JOIN LATERAL (
+        VALUES (d.vehicle_id, 'odometer_km', d.completion_odometer_km, d.completed_at),
+               (d.vehicle_id, 'engine_hours', d.completion_engine_hours, d.completed_at)
+    ) AS r (vehicle_id, meter, value, read_at)
+    WHERE r.value IS NOT NULL
+    ORDER BY r.vehicle_id, r.meter, r.read_at, r.value
+    ON CONFLICT (vehicle_id, meter, read_at) DO NOTHING
     """
 )
 
@@ -82,27 +108,35 @@ def _at_completion(meter: str, given: str) -> str:
     """
 
 
+def _last_line(unit: str) -> str:
+    return f"t.base_{unit} + (t.periods_{unit} - 1) * t.interval_{unit}"
+
+
+_LAST_DAY = """greatest({}, CAST(t.base_on + make_interval(months => {}) AS date))""".format(
+    "t.base_on + (t.periods_days - 1) * t.interval_days", "(t.periods_months - 1) * t.interval_months"
+)
+# An order that was open counts for what it was opened for, though the completion says an earlier day or meter.
 _DONE = f"""
     done AS MATERIALIZED (
         SELECT w.*, CAST(w.completed_at AT TIME ZONE n.time_zone AS date) AS completed_on,
-               CAST(w.created_at AT TIME ZONE n.time_zone AS date) AS created_on
+               CASE WHEN NOT w.is_history THEN CAST(w.created_at AT TIME ZONE n.time_zone AS date) END AS opened_on
         FROM work_orders w JOIN tenants n ON n.id = w.tenant_id
         WHERE {_CHOSEN}
     ),
     served AS MATERIALIZED (
         SELECT d.id, d.reference, d.vehicle_id, d.schedule_id, d.due_cycle, d.completed_at, d.completed_on,
-               d.total_cost, d.completion_odometer_km, d.completion_engine_hours,
+               d.total_cost, d.completion_odometer_km, d.completion_engine_hours, d.is_history,
                t.id AS trigger_id,
                odometer_km.value AS km, odometer_km.source AS km_source,
                engine_hours.value AS hours, engine_hours.source AS hours_source,
-               greatest(d.completed_on + t.tolerance_days, d.created_on) AS served_on,
-               greatest(odometer_km.value + t.tolerance_km, d.odometer_km) AS served_km,
-               greatest(engine_hours.value + t.tolerance_engine_hours, d.engine_hours) AS served_hours,
+               s.served_on, s.served_km, s.served_hours,
                t.interval_km IS NOT NULL AND odometer_km.value IS NULL AS lacks_km,
                t.interval_engine_hours IS NOT NULL AND engine_hours.value IS NULL AS lacks_hours,
                d.completion_odometer_km IS NOT NULL AND odometer_km.source IS DISTINCT FROM 'given' AS doubts_km,
                d.completion_engine_hours IS NOT NULL AND engine_hours.source IS DISTINCT FROM 'given' AS doubts_hours,
-               d.completed_on < t.base_on AND t.anchor = 'completion' AS is_before_last
+               CASE t.anchor WHEN 'completion' THEN d.completed_on < t.base_on
+                   ELSE b.on_date IS NOT FALSE AND b.on_km IS NOT FALSE AND b.on_hours IS NOT FALSE
+                        AND (b.on_date OR b.on_km OR b.on_hours) IS TRUE END AS is_before_last
         FROM done d
         LEFT JOIN LATERAL (
             SELECT * FROM maintenance_triggers
@@ -110,6 +144,16 @@ _DONE = f"""
         ) t ON true
         {_at_completion("odometer_km", "d.completion_odometer_km")}
         {_at_completion("engine_hours", "d.completion_engine_hours")}
+        CROSS JOIN LATERAL (
+            SELECT greatest(d.completed_on + t.tolerance_days, d.opened_on) AS served_on,
+                   greatest(odometer_km.value + t.tolerance_km, d.odometer_km, d.due_odometer_km) AS served_km,
+                   greatest(engine_hours.value + t.tolerance_engine_hours, d.engine_hours, d.due_engine_hours)
+                       AS served_hours
+        ) s
+        CROSS JOIN LATERAL (
+            SELECT s.served_on < {_LAST_DAY} AS on_date, s.served_km < {_last_line("km")} AS on_km,
+                   s.served_hours < {_last_line("engine_hours")} AS on_hours
+        ) b
     )
 """
 
@@ -123,8 +167,18 @@ def _grid(unit: str, least: str) -> str:
 
 def _floating(unit: str, value: str) -> str:
     """A meter that nobody knew at the completion counts from its next reading, and is not due before."""
-    return f"""base_{unit} = CASE WHEN t.anchor = 'schedule' THEN t.base_{unit}
+    return f"""base_{unit} = CASE WHEN t.anchor = 'schedule' OR l.is_before_last THEN t.base_{unit}
                 WHEN {value} IS NOT NULL AND t.interval_{unit} IS NOT NULL THEN greatest(t.base_{unit}, {value}) END"""
+
+
+def _awaits(unit: str, lacks: str) -> str:
+    """Of a grid the next reading says which line comes next."""
+    return f"""awaits_{unit}_since = CASE WHEN l.is_before_last THEN t.awaits_{unit}_since
+                WHEN t.anchor = 'schedule' AND {lacks} AND t.base_{unit} IS NOT NULL THEN l.completed_at END"""
+
+
+def _next_line(unit: str, served: str) -> str:
+    return _grid(unit, periods_until(f"t.base_{unit}", f"t.interval_{unit}", served, beyond=True))
 
 
 _ROLL = text(
@@ -141,15 +195,12 @@ _ROLL = text(
             base_on = CASE t.anchor WHEN 'schedule' THEN t.base_on ELSE greatest(t.base_on, l.completed_on) END,
             {_floating("km", "l.km")},
             {_floating("engine_hours", "l.hours")},
+            {_awaits("km", "l.lacks_km")},
+            {_awaits("engine_hours", "l.lacks_hours")},
             {_grid("days", periods_until("t.base_on", "t.interval_days", "l.served_on", beyond=True))},
             {_grid("months", months_until("t.base_on", "t.interval_months", "l.served_on", beyond=True))},
-            {_grid("km", periods_until("t.base_km", "t.interval_km", "l.served_km", beyond=True))},
-            {
-        _grid(
-            "engine_hours",
-            periods_until("t.base_engine_hours", "t.interval_engine_hours", "l.served_hours", beyond=True),
-        )
-    }
+            {_next_line("km", "l.served_km")},
+            {_next_line("engine_hours", "l.served_hours")}
         FROM latest l
         WHERE t.id = l.trigger_id AND t.id = ANY(ARRAY(SELECT trigger_id FROM latest))
         RETURNING t.id
@@ -165,12 +216,16 @@ _ROLL = text(
     marked AS (
         UPDATE work_orders w SET rolled_at = :now WHERE {_CHOSEN} RETURNING 1
     ),
-    resolved AS (
-        UPDATE alerts a SET resolved_at = :now
+    done_with AS MATERIALIZED (
+        SELECT a.id FROM alerts a
         WHERE a.tenant_id = {_TENANT} AND a.resolved_at IS NULL
-          AND a.subject = ANY(ARRAY(SELECT 'maintenance:' || trigger_id FROM latest))
+          AND a.subject = ANY(ARRAY(SELECT 'maintenance:' || trigger_id FROM latest
+                                    WHERE (is_before_last AND is_history) IS NOT TRUE))
           AND a.kind IN ('maintenance_due_soon', 'maintenance_due', 'maintenance_overdue')
-        RETURNING 1
+        FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    resolved AS (
+        UPDATE alerts a SET resolved_at = :now WHERE a.id = ANY(ARRAY(SELECT id FROM done_with)) RETURNING 1
     ),
     flagged AS (
         INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
@@ -209,6 +264,26 @@ _ROLL = text(
 )
 
 
+# A grid that was served at a meter which nobody knew goes beyond the first reading since.
+_LAY = text(
+    f"""
+    WITH read AS MATERIALIZED (
+        SELECT t.id, odometer_km.value AS km, engine_hours.value AS hours
+        FROM (SELECT * FROM maintenance_triggers t WHERE {_AWAITING} FOR NO KEY UPDATE SKIP LOCKED) t
+        {_READ_SINCE}
+        WHERE odometer_km.value IS NOT NULL OR engine_hours.value IS NOT NULL
+    )
+    UPDATE maintenance_triggers t
+    SET {_next_line("km", "(r.km + t.tolerance_km)")},
+        {_next_line("engine_hours", "(r.hours + t.tolerance_engine_hours)")},
+        awaits_km_since = CASE WHEN r.km IS NULL THEN t.awaits_km_since END,
+        awaits_engine_hours_since = CASE WHEN r.hours IS NULL THEN t.awaits_engine_hours_since END
+    FROM read r
+    WHERE t.id = r.id AND t.id = ANY(ARRAY(SELECT id FROM read))
+    """
+)
+
+
 def roll_forward(connection: Connection, now: datetime) -> dict[str, int]:
     """Record up to `BATCH` completed work orders, and let their schedules count from the completion.
 
@@ -218,11 +293,21 @@ def roll_forward(connection: Connection, now: datetime) -> dict[str, int]:
     Returns:
         completed, rolled, flagged, resolved; empty where nothing was completed.
     """
-    if not connection.execute(_WAITING).scalar_one():
+    are_completed, are_read = connection.execute(_WAITING).one()
+    if not are_completed and not are_read:
         return {}
     hold(connection, now)
-    if not (ids := list(connection.execute(_CHOOSE).scalars())):
+    counts = _roll(connection, now)
+    connection.execute(_LAY)
+    return counts
+
+
+def _roll(connection: Connection, now: datetime) -> dict[str, int]:
+    chosen = connection.execute(_CHOOSE).all()
+    if not chosen:
         return {}
-    connection.execute(_READ_OFF, {"ids": ids})
+    ids = [row.id for row in chosen]
+    if connection.execute(_READ_OFF, {"ids": ids}).rowcount:
+        judge_read_off(connection, {row.vehicle_id for row in chosen}, now)
     completed, rolled, flagged, resolved = connection.execute(_ROLL, {"ids": ids, "now": now}).one()
     return {"completed": completed, "rolled": rolled, "flagged": flagged, "resolved": resolved}

@@ -8,7 +8,7 @@ import typer
 from db.engine import set_tenant
 from db.queries import maintenance as queries
 from db.queries import quarantine
-from db.queries.meters import list_meters
+from db.queries.meter_list import list_meters
 from db.queries.schedule import read_clock
 from db.queries.tenants import list_tenants
 from db.queries.work_order_numbers import read_today
@@ -211,10 +211,28 @@ def accept(
     """Believe a reading that was set aside: it is right, and what contradicts it was wrong."""
     with system_database() as database, database.system_transaction() as connection:
         reading_id = get_id(connection, "meter_readings", reading)
-        accepted = quarantine.accept_reading(connection, reading_id, replaced=replaced)
+        try:
+            accepted = quarantine.accept_reading(connection, reading_id, replaced=replaced)
+        except quarantine.FutureReadingError:
+            raise OperatorError(
+                f"reading {reading_id} was read in the future: until then no other would count:"
+                " `fleet-jobs maintenance meters reject`"
+            ) from None
     if not accepted:
         raise OperatorError(f"reading {reading_id} does not wait for anybody")
     say(f"reading {reading_id} is accepted; the next check goes by it")
+
+
+@meters_cli.command("reject")
+def reject(
+    reading: Annotated[str, typer.Argument(metavar="ID", help="The reading's id, or its beginning.")],
+) -> None:
+    """Dismiss a reading that was set aside: it is wrong. It is kept, and nobody is asked about it again."""
+    with system_database() as database, database.system_transaction() as connection:
+        reading_id = get_id(connection, "meter_readings", reading)
+        if not quarantine.reject_reading(connection, reading_id):
+            raise OperatorError(f"reading {reading_id} does not wait for anybody")
+    say(f"reading {reading_id} is dismissed")
 
 
 def _number(value: float | None) -> str | None:

@@ -211,7 +211,7 @@ def test_killed_before_any_statement_the_next_run_rolls_once(garage: Garage) -> 
             )
         else:
             break
-    assert kills == len(statements) == 7
+    assert kills == len(statements) == 8
     assert garage.trigger(schedule)["cycle"] == 2
     assert len(garage.rows("SELECT FROM maintenance_records")) == 1
 
