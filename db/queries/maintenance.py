@@ -15,7 +15,7 @@ FARTHEST_DAYS = 3650
 _TENANT = "(SELECT app_tenant_id())"
 OPEN = "('open', 'in_progress', 'on_hold')"
 
-# A meter that nobody has read for days is projected by the vehicle's own use a day.
+# A meter that nobody has read for days is projected by the vehicle's own use a day, where that is known.
 _METERS = f"""
     meters AS MATERIALIZED (
         SELECT p.vehicle_id,
@@ -29,10 +29,10 @@ _METERS = f"""
                max(p.per_day) FILTER (WHERE p.meter = 'engine_hours') AS hours_per_day
         FROM (
             SELECT m.vehicle_id, m.meter, m.value, m.per_day, s.stale_days,
-                   m.value + CASE WHEN s.stale_days > 0 AND m.per_day > 0
-                                  THEN least(s.stale_days, {LONGEST_FORECAST_DAYS}) * m.per_day ELSE 0 END AS now_value
+                   m.value + CASE WHEN s.stale_days > 0 THEN least(s.stale_days, {LONGEST_FORECAST_DAYS}) * m.per_day
+                                  ELSE 0 END AS now_value
             FROM vehicle_meters m, LATERAL (
-                SELECT CASE WHEN CAST(:now AS timestamptz) - m.read_at >= interval '{STALE_DAYS} days'
+                SELECT CASE WHEN CAST(:now AS timestamptz) - m.read_at >= interval '{STALE_DAYS} days' AND m.per_day > 0
                             THEN floor(extract(epoch FROM CAST(:now AS timestamptz) - m.read_at) / 86400) END
                        AS stale_days
             ) s
@@ -100,6 +100,12 @@ _REASON = f"""
 """
 
 
+def natural(name: str) -> str:
+    """Return what to order names by so that Van 2 comes before Van 10: their numbers are as long as each other."""
+    return rf"""regexp_replace(regexp_replace(left({name}, 200), '(\d+)', '000000000000\1', 'g'),
+                               '\d*(\d{{12}})', '\1', 'g')"""
+
+
 def _is_snoozed(alias: str, meters: str) -> str:
     """Some limit is still ahead, and none reached. A meter that nobody knows is no limit: it would never come."""
     limits = {
@@ -117,9 +123,9 @@ _JUDGED = f"""
     judged AS MATERIALIZED (
         SELECT c.id, c.schedule_id, c.vehicle_id, c.cycle, c.level, c.next_due_date, c.next_due_km,
                c.next_due_engine_hours, c.snoozed_until, c.snoozed_until_km, c.snoozed_until_engine_hours, c.read_km,
-               c.read_hours,
+               c.read_hours, c.km, c.hours,
                j.status, CASE WHEN o.is_open THEN o.id END AS open_order_id,
-               CASE WHEN o.is_open THEN o.reference END AS reference, o.priority AS order_priority,
+               CASE WHEN o.is_open THEN o.reference END AS reference,
                s.name AS schedule_name, s.description, s.checklist, s.vendor_id, s.facility_id, s.priority,
                v.name AS vehicle_name,
                {_REASON} AS reason,
@@ -136,7 +142,7 @@ _JUDGED = f"""
                         WHEN c.level = 1 THEN 'due_soon' WHEN c.level = 2 THEN 'due' ELSE 'overdue' END AS status
         ) j
         LEFT JOIN LATERAL (
-            SELECT w.id, w.reference, w.priority, w.due_cycle, w.status, w.status IN {OPEN} AS is_open
+            SELECT w.id, w.reference, w.due_cycle, w.status, w.status IN {OPEN} AS is_open
             FROM work_orders w
             WHERE w.schedule_id = c.schedule_id AND w.vehicle_id = c.vehicle_id ORDER BY w.due_cycle DESC LIMIT 1
         ) o ON true
@@ -146,7 +152,8 @@ _JUDGED = f"""
 _RAISED = "CASE {0} WHEN 'low' THEN 'medium' WHEN 'medium' THEN 'high' ELSE 'critical' END"
 _PRIORITY = f"CASE WHEN j.status = 'overdue' THEN {_RAISED.format('j.priority')} ELSE j.priority END"
 # A cycle has one order, and a schedule one that is open; a cycle whose order was cancelled gets no other by itself.
-# What is overdue raises an order that still has the priority of its schedule; another one is what a person chose.
+# What is overdue raises an order that still has the priority of its schedule; another one is what a person chose. One
+# that somebody writes at this moment is raised tomorrow: who writes it may wait for the counter that is held here.
 _ORDERS = f"""
     missing AS MATERIALIZED (
         SELECT j.*, row_number() OVER (ORDER BY j.predicted_on, j.vehicle_id, j.schedule_id) AS place
@@ -161,10 +168,10 @@ _ORDERS = f"""
     opened AS (
         INSERT INTO work_orders (tenant_id, number, vehicle_id, schedule_id, due_cycle, type, priority, title,
                                  description, facility_id, vendor_id, due_on, odometer_km, engine_hours,
-                                 created_at)
+                                 due_odometer_km, due_engine_hours, created_at)
         SELECT app_tenant_id(), n.before + j.place, j.vehicle_id, j.schedule_id, j.cycle, 'preventive', {_PRIORITY},
                j.schedule_name, left(concat_ws(E'\\n\\n', j.reason, j.description), 10000), j.facility_id, j.vendor_id,
-               j.predicted_on, j.read_km, j.read_hours, :now
+               j.predicted_on, j.read_km, j.read_hours, j.km, j.hours, :now
         FROM missing j CROSS JOIN numbers n
         RETURNING id, reference, schedule_id, vehicle_id
     ),
@@ -175,11 +182,15 @@ _ORDERS = f"""
         JOIN missing j ON j.schedule_id = o.schedule_id AND j.vehicle_id = o.vehicle_id
         CROSS JOIN LATERAL jsonb_array_elements_text(j.checklist) WITH ORDINALITY AS l (description, position)
     ),
+    free AS MATERIALIZED (
+        SELECT w.id FROM work_orders w JOIN judged j ON j.open_order_id = w.id
+        WHERE w.id = ANY(ARRAY(SELECT open_order_id FROM judged WHERE status = 'overdue')) AND j.status = 'overdue'
+          AND w.status IN {OPEN} AND w.priority = j.priority AND w.priority <> 'critical'
+        FOR NO KEY UPDATE OF w SKIP LOCKED
+    ),
     raised AS (
         UPDATE work_orders w SET priority = {_RAISED.format("w.priority")}
-        WHERE w.id = ANY(ARRAY(SELECT j.open_order_id FROM judged j
-                               WHERE j.status = 'overdue' AND j.order_priority = j.priority))
-          AND w.status IN {OPEN} AND w.priority <> 'critical'
+        WHERE w.id = ANY(ARRAY(SELECT id FROM free))
         RETURNING 1
     )
 """
@@ -191,18 +202,26 @@ _KINDS = "ARRAY['maintenance_due_soon', 'maintenance_due', 'maintenance_overdue'
 _DUE_AT = """jsonb_build_object('due_on', {0}.next_due_date, 'due_km', {0}.next_due_km,
                                   'due_engine_hours', {0}.next_due_engine_hours)"""
 _MESSAGE = "left(j.vehicle_name, 200) || ': ' || j.reason"
+# A mail shows a few lines of a checklist; all of them are in the work order.
+MOST_LINES, LONGEST_LINE = 20, 200
+_CHECKLIST = f"""
+    (SELECT coalesce(jsonb_agg(left(l.line, {LONGEST_LINE}) ORDER BY l.place), '[]')
+     FROM jsonb_array_elements_text(j.checklist) WITH ORDINALITY AS l (line, place) WHERE l.place <= {MOST_LINES})
+"""
 _DETAILS = f"""
     jsonb_build_object(
         'schedule_id', j.schedule_id, 'schedule_name', j.schedule_name, 'vehicle_id', j.vehicle_id,
-        'vehicle_name', j.vehicle_name, 'work_order_id', coalesce(o.id, j.open_order_id),
+        'vehicle_name', left(j.vehicle_name, 200), 'work_order_id', coalesce(o.id, j.open_order_id),
         'work_order_number', coalesce(o.reference, j.reference), 'status', j.status, 'reason', j.reason,
-        'predicted_on', j.predicted_on, 'vendor_name', d.name, 'checklist', j.checklist) || {_DUE_AT.format("j")}
+        'predicted_on', j.predicted_on, 'vendor_name', d.name, 'checklist', {_CHECKLIST}) || {_DUE_AT.format("j")}
 """
 _ORDER_AND_VENDOR = """
         LEFT JOIN opened o ON o.schedule_id = j.schedule_id AND o.vehicle_id = j.vehicle_id
         LEFT JOIN vendors d ON d.id = j.vendor_id
 """
 MOST_REMINDERS = 1000
+# So many characters of what others have added to an alert; with ours it stays below the bound of the table.
+MOST_KEPT = 8192
 _ALERTS = f"""
     told AS MATERIALIZED (
         SELECT a.id, a.subject, a.level, a.weeks > a.reminders AND j.status = 'overdue' AND NOT j.is_begun AS is_late,
@@ -247,7 +266,8 @@ _ALERTS = f"""
     reminded AS (
         UPDATE alerts a
         SET reminders = r.weeks, message = r.message,
-            details = a.details || r.details || jsonb_build_object('reminders', r.weeks)
+            details = CASE WHEN length(CAST(a.details AS text)) <= {MOST_KEPT} THEN a.details ELSE '{{}}' END
+                      || r.details || jsonb_build_object('reminders', r.weeks)
         FROM (
             SELECT l.id, l.weeks, {_MESSAGE} AS message, {_DETAILS} AS details
             FROM told l JOIN judged j ON 'maintenance:' || j.id = l.subject {_ORDER_AND_VENDOR}
@@ -316,14 +336,20 @@ _LIST = text(
     SELECT id, vehicle_name, schedule_name, status, reason, next_due_date, predicted_on, snoozed_until,
            snoozed_until_km, snoozed_until_engine_hours, reference
     FROM judged
-    ORDER BY array_position(ARRAY['overdue', 'due', 'due_soon', 'snoozed'], status), predicted_on, vehicle_name, id
+    WHERE CAST(:status AS text) IS NULL OR status = :status
+    ORDER BY array_position(ARRAY['overdue', 'due', 'due_soon', 'snoozed'], status), predicted_on,
+             {natural("vehicle_name")}, id
+    LIMIT :limit
     """
 )
 
 
-def list_due(connection: Connection, now: datetime, today: date) -> list[Due]:
-    """Return what is not in order, the worst first, as it is at this moment."""
-    return [Due(*row) for row in connection.execute(_LIST, {"now": now, "today": today})]
+def list_due(
+    connection: Connection, now: datetime, today: date, *, status: str | None = None, limit: int | None = None
+) -> list[Due]:
+    """Return what is not in order, the worst first, as it is at this moment; None does not narrow."""
+    values = {"now": now, "today": today, "status": status, "limit": limit}
+    return [Due(*row) for row in connection.execute(_LIST, values)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +376,32 @@ _OPENED = text(
 def list_opened(connection: Connection, now: datetime) -> list[Opened]:
     """Return the orders that the check of this moment has opened."""
     return [Opened(*row) for row in connection.execute(_OPENED, {"now": now})]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An alert that a check has opened."""
+
+    kind: str
+    severity: str
+    vehicle: str | None
+    message: str
+
+
+_TOLD = text(
+    f"""
+    SELECT a.kind, a.severity, v.name, a.message
+    FROM alerts a LEFT JOIN vehicles v ON v.id = a.vehicle_id
+    WHERE a.tenant_id = {_TENANT} AND a.opened_at = :now AND a.resolved_at IS NULL
+      AND a.kind LIKE ANY (ARRAY['maintenance%', 'work\\_order%'])
+    ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity), {natural("v.name")}, a.message
+    """
+)
+
+
+def list_told(connection: Connection, now: datetime) -> list[Told]:
+    """Return what the check of this moment tells for the first time, the worst first."""
+    return [Told(*row) for row in connection.execute(_TOLD, {"now": now})]
 
 
 _SNOOZE = text(

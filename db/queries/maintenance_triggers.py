@@ -17,11 +17,12 @@ def _copied(alias: str) -> str:
     return ", ".join(f"{alias}.{name}" for name in _COPIED)
 
 
+# What a vehicle has of its own goes before what its type has of the same name.
 # A span longer than half its interval would make everything due soon, for ever; a tolerance beyond a quarter would
 # let one completion count twice.
 _PAIRS = """
     schedules AS NOT MATERIALIZED (
-        SELECT s.id AS schedule_id, s.vehicle_id, s.vehicle_type, s.anchor, s.start_on, s.start_km,
+        SELECT s.id AS schedule_id, s.name, s.vehicle_id, s.vehicle_type, s.anchor, s.start_on, s.start_km,
                s.start_engine_hours, s.interval_days, s.interval_months, s.interval_km, s.interval_engine_hours,
                least(s.soon_days, d.days / 2) AS soon_days, least(s.soon_km, s.interval_km / 2) AS soon_km,
                least(s.soon_engine_hours, s.interval_engine_hours / 2) AS soon_engine_hours,
@@ -43,7 +44,11 @@ _PAIRS = """
         FROM schedules s JOIN fleet v ON v.id = s.vehicle_id WHERE s.vehicle_id IS NOT NULL
         UNION ALL
         SELECT s.*, v.id, v.odometer_km, v.engine_hours
-        FROM schedules s JOIN fleet v ON v.vehicle_type = s.vehicle_type WHERE s.vehicle_type IS NOT NULL
+        FROM schedules s
+        JOIN fleet v ON v.vehicle_type = s.vehicle_type
+        LEFT JOIN (SELECT DISTINCT vehicle_id, name FROM schedules WHERE vehicle_id IS NOT NULL) own
+            ON own.vehicle_id = v.id AND own.name = s.name
+        WHERE s.vehicle_type IS NOT NULL AND own.vehicle_id IS NULL
     )
 """
 _DIFFERENT = f"""
@@ -87,25 +92,28 @@ def periods_until(base: str, interval: str, value: str, *, beyond: bool) -> str:
 _FIRST_ON = "coalesce(d.start_on, d.today)"
 _FIRST_KM = "coalesce(d.start_km, d.odometer_km)"
 _FIRST_HOURS = "coalesce(d.start_engine_hours, d.engine_hours)"
-# A grid owes nothing for the time before it met its vehicle: it begins with its first line that is not behind.
-_FIRST = {
-    unit: f"CASE d.anchor WHEN 'schedule' THEN coalesce({periods}, 1) ELSE 1 END"
-    for unit, periods in {
-        "days": periods_until(_FIRST_ON, "d.interval_days", "d.today", beyond=False),
-        "months": months_until(_FIRST_ON, "d.interval_months", "d.today", beyond=False),
-        "km": periods_until(_FIRST_KM, "d.interval_km", "d.odometer_km", beyond=False),
-        "engine_hours": periods_until(_FIRST_HOURS, "d.interval_engine_hours", "d.engine_hours", beyond=False),
-    }.items()
-}
+
+
+def _first(unit: str, since: str) -> str:
+    """A grid owes nothing for the time before it met its vehicle: it begins with its first line that is not behind."""
+    if unit == "months":
+        periods = months_until(since, "d.interval_months", "d.today", beyond=False)
+    else:
+        reached = {"days": "d.today", "km": "d.odometer_km", "engine_hours": "d.engine_hours"}[unit]
+        periods = periods_until(since, f"d.interval_{unit}", reached, beyond=False)
+    return f"CASE d.anchor WHEN 'schedule' THEN coalesce({periods}, 1) ELSE 1 END"
+
+
+_SINCE = {"days": _FIRST_ON, "months": _FIRST_ON, "km": _FIRST_KM, "engine_hours": _FIRST_HOURS}
 _MADE = f"""
     made AS (
         INSERT INTO maintenance_triggers
             (tenant_id, schedule_id, vehicle_id, base_on, base_km, base_engine_hours, {", ".join(_COPIED)},
-             {", ".join(f"periods_{unit}" for unit in _FIRST)})
+             {", ".join(f"periods_{unit}" for unit in _SINCE)})
         SELECT app_tenant_id(), d.of_schedule, d.of_vehicle, {_FIRST_ON},
                CASE WHEN d.interval_km IS NOT NULL THEN {_FIRST_KM} END,
                CASE WHEN d.interval_engine_hours IS NOT NULL THEN {_FIRST_HOURS} END, {_copied("d")},
-               {", ".join(_FIRST.values())}
+               {", ".join(_first(unit, since) for unit, since in _SINCE.items())}
         FROM different d WHERE d.id IS NULL
         ON CONFLICT (schedule_id, vehicle_id) DO NOTHING
         RETURNING 1
@@ -135,16 +143,23 @@ def _base(meter: str, value: str) -> str:
 
 def _periods(unit: str, start: str) -> str:
     """What is behind stays behind: of another interval, as many periods as the ones served until now make."""
+    kept = "t.base_on" if unit in ("days", "months") else _SINCE[unit]
     return f"""periods_{unit} = CASE
                 WHEN d.anchor = 'completion' THEN 1
-                WHEN {_is_anew(start)} THEN {_FIRST[unit]}
-                WHEN t.anchor = 'completion' OR t.interval_{unit} IS NULL THEN 1
+                WHEN {_is_anew(start)} THEN {_first(unit, _SINCE[unit])}
+                WHEN t.interval_{unit} IS NULL THEN {_first(unit, kept)}
+                WHEN t.anchor = 'completion' THEN 1
                 WHEN t.interval_{unit} <> d.interval_{unit} THEN floor(
                     (t.periods_{unit} - 1) * t.interval_{unit} / CAST(d.interval_{unit} AS double precision)) + 1
                 ELSE t.periods_{unit} END"""
 
 
+# What somebody writes at this moment is changed tomorrow: who writes it may wait for the counter that is held here.
 _CHANGED = f"""
+    free AS MATERIALIZED (
+        SELECT id FROM maintenance_triggers
+        WHERE id = ANY(ARRAY(SELECT id FROM different WHERE id IS NOT NULL)) FOR NO KEY UPDATE SKIP LOCKED
+    ),
     changed AS (
         UPDATE maintenance_triggers t
         SET is_active = true, {", ".join(f"{name} = d.{name}" for name in _COPIED)},
@@ -156,12 +171,14 @@ _CHANGED = f"""
             {_periods("months", "start_on")},
             {_periods("km", "start_km")},
             {_periods("engine_hours", "start_engine_hours")}
-        FROM different d WHERE d.id = t.id AND d.of_schedule IS NOT NULL
+        FROM different d
+        WHERE d.id = t.id AND d.of_schedule IS NOT NULL AND t.id = ANY(ARRAY(SELECT id FROM free))
         RETURNING 1
     ),
     ended AS (
         UPDATE maintenance_triggers t SET is_active = false
-        FROM different d WHERE d.id = t.id AND d.of_schedule IS NULL
+        FROM different d
+        WHERE d.id = t.id AND d.of_schedule IS NULL AND t.id = ANY(ARRAY(SELECT id FROM free))
         RETURNING 1
     )
 """

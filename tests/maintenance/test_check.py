@@ -4,9 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
+from db.queries.maintenance import list_opened, list_told
 from db.queries.meters import take_readings
+from jobs.maintenance.check import rehearse
 from tests.factories import make_tenant
 from tests.inprocess import Platform
 from tests.maintenance.garage import MORNING, Garage, day
@@ -335,3 +338,94 @@ def test_a_forecast_ends_after_ninety_days_of_silence(garage: Garage) -> None:
     garage.pass_days(10).drive(van, 2000)
     garage.check()
     assert "due" not in garage.check(days=400), "2,000 km and 90 days of 100 km are 11,000"
+
+
+def test_a_meter_whose_use_nobody_knows_is_not_called_a_forecast(garage: Garage) -> None:
+    van = garage.vehicle()
+    garage.schedule(van, interval_distance=1_000, start_km=0)
+    garage.drive(van, 990)
+    garage.check()
+    garage.admin.execute("UPDATE alerts SET resolved_at = now()")
+    garage.check(days=20)
+    assert garage.open_alerts() == [("maintenance_due_soon", "Van 1: oil change: 990 of 1,000 km")]
+
+
+def test_an_alert_carries_the_beginning_of_a_checklist_and_the_order_all_of_it(garage: Garage) -> None:
+    lines = [str(number) + "ö" * 200 for number in range(150)]
+    garage.schedule(garage.vehicle("v" * 1000), interval_days=30, start_on="2023-01-31", checklist=lines)
+    garage.check()
+    [details] = [row["details"] for row in garage.rows("SELECT details FROM alerts")]
+    assert details["checklist"] == [line[:200] for line in lines[:20]]
+    assert len(details["vehicle_name"]) == 200
+    assert [row["description"] for row in garage.rows("SELECT * FROM work_order_lines ORDER BY position")] == lines
+
+
+def test_what_others_add_to_an_alert_stops_no_reminder(garage: Garage) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-20", checklist=["ö" * 200] * 20)
+    garage.check()
+    garage.admin.execute("UPDATE alerts SET details = details || jsonb_build_object('note', repeat('x', 50000))")
+    assert garage.check(days=7)["reminded"] == 1
+    [details] = [row["details"] for row in garage.rows("SELECT details FROM alerts WHERE kind = 'maintenance_overdue'")]
+    assert (details["reminders"], "note" in details, len(details["checklist"])) == (1, False, 20)
+
+
+def test_an_order_keeps_the_meters_that_made_it_due(garage: Garage) -> None:
+    _forecast_due(garage)
+    [order] = garage.orders()
+    assert order["odometer_km"] == 13_000
+    assert order["due_odometer_km"] == pytest.approx(15_100)
+    assert (order["engine_hours"], order["due_engine_hours"]) == (None, None)
+
+
+def test_services_that_fall_due_together_are_numbered_alike_by_whoever_finds_them_first(garage: Garage) -> None:
+    for number in range(12):
+        garage.schedule(
+            garage.vehicle(f"Van {number}"), name=f"service {number % 3}", interval_days=30, start_on="2023-01-31"
+        )
+    with garage.transaction() as rehearsed:
+        transaction = rehearsed.begin_nested()
+        rehearse(rehearsed, garage.now)
+        before = [(each.reference, each.vehicle) for each in list_opened(rehearsed, garage.now)]
+        told = [each.message for each in list_told(rehearsed, garage.now)]
+        transaction.rollback()
+    garage.check()
+    assert garage.do(lambda real: [(each.reference, each.vehicle) for each in list_opened(real, garage.now)]) == before
+    assert [message.split(":")[0] for message in told] == [f"Van {number}" for number in range(12)]
+
+
+def test_what_a_person_writes_at_this_moment_is_raised_tomorrow_and_nobody_waits(garage: Garage) -> None:
+    vans = [garage.vehicle(f"Van {number}") for number in (1, 2)]
+    for van in vans:
+        garage.schedule(van, interval_days=30, start_on="2023-01-31")
+    garage.check()
+    garage.pass_days(10)
+    with psycopg.connect(garage.platform.urls.app_url) as writing:
+        writing.execute("SELECT set_config('app.tenant_id', %s, true)", [str(garage.tenant_id)])
+        writing.execute("UPDATE work_orders SET status = 'in_progress' WHERE number = 1")
+        assert garage.check()["raised"] == 1
+        writing.execute(
+            "INSERT INTO work_orders (tenant_id, vehicle_id, type, title)"
+            " VALUES (app_tenant_id(), %s, 'corrective', 'x')",
+            [vans[1]],
+        )
+    assert [order["priority"] for order in garage.orders()] == ["medium", "high", "medium"]
+    assert garage.check(days=1)["raised"] == 1
+    assert [order["priority"] for order in garage.orders()] == ["high", "high", "medium"]
+
+
+def test_a_service_that_a_person_puts_off_at_this_moment_is_changed_tomorrow_and_nobody_waits(garage: Garage) -> None:
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_days=300)
+    garage.check()
+    garage.admin.execute("UPDATE maintenance_schedules SET interval_days = 200")
+    with psycopg.connect(garage.platform.urls.app_url) as writing:
+        writing.execute("SELECT set_config('app.tenant_id', %s, true)", [str(garage.tenant_id)])
+        writing.execute("UPDATE maintenance_triggers SET snoozed_until = '2030-01-01'")
+        assert garage.check()["triggers_changed"] == 0
+        writing.execute(
+            "INSERT INTO work_orders (tenant_id, vehicle_id, type, title)"
+            " VALUES (app_tenant_id(), %s, 'corrective', 'x')",
+            [van],
+        )
+    assert garage.check(days=1)["triggers_changed"] == 1
+    assert garage.trigger(schedule)["interval_days"] == 200

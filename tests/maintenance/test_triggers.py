@@ -108,3 +108,49 @@ def test_the_view_of_what_is_overdue_compares_now(garage: Garage) -> None:
     garage.check()
     [row] = garage.rows("SELECT schedule_name, vehicle_name, next_due_date FROM maintenance_overdue")
     assert row == {"schedule_name": "oil change", "vehicle_name": "Van 1", "next_due_date": day("2023-03-02")}
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ({"interval_days": 30}, {"next_due_date": day("2023-03-11")}),
+        ({"interval_months": 1}, {"next_due_date": day("2023-04-01")}),
+        ({"interval_distance": 20_000, "start_km": 0}, {"next_due_km": 60_000}),
+        ({"interval_engine_hours": 100, "start_engine_hours": 50}, {"next_due_engine_hours": 950}),
+    ],
+)
+def test_an_interval_that_a_grid_gets_later_owes_nothing_for_the_time_before(
+    garage: Garage, interval: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    van = garage.vehicle()
+    begun = {"interval_months": 120} if "interval_days" in interval else {"interval_days": 3650}
+    schedule = garage.schedule(van, start_on="2019-01-01", anchor="schedule", **begun)
+    garage.drive(van, 55_000, hours=900)
+    garage.check()
+    _set(garage, **{name: value for name, value in interval.items() if name.startswith("start")} or {"soon_days": 7})
+    garage.check()
+    _set(garage, **interval)
+    assert garage.check().get("work_orders") is None
+    trigger = garage.trigger(schedule)
+    assert {name: trigger[name] for name in expected} == expected
+
+
+def test_of_one_name_what_a_vehicle_has_of_its_own_goes_before_what_its_type_has(garage: Garage) -> None:
+    vans = [garage.vehicle(f"Van {number}", vehicle_type="van") for number in (1, 2)]
+    garage.schedule(vehicle_type="van", interval_days=30, start_on="2023-01-31")
+    garage.check(days=-30)
+    assert len(garage.rows("SELECT FROM maintenance_triggers WHERE is_active")) == 2
+
+    own = garage.schedule(vans[0], interval_days=20, start_on="2023-01-31")
+    assert (garage.check()["triggers_ended"], garage.check(days=30)["work_orders"]) == (1, 2)
+    assert {(order["vehicle_id"], order["schedule_id"] == own) for order in garage.orders()} == {
+        (vans[0], True),
+        (vans[1], False),
+    }
+    assert garage.open_alerts() == [
+        ("maintenance_overdue", "Van 1: oil change: due since 2023-02-20"),
+        ("maintenance_due", "Van 2: oil change: due today"),
+    ]
+
+    garage.admin.execute("UPDATE maintenance_schedules SET name = 'tyres' WHERE vehicle_id IS NOT NULL")
+    assert garage.check()["triggers_changed"] == 1, "each is a service of its own"
