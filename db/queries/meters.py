@@ -27,13 +27,14 @@ def _days(earlier: str, later: str) -> str:
     return f"CAST(extract(epoch FROM {later} - {earlier}) AS double precision) / 86400"
 
 
-# Why a reading cannot be, beside the accepted ones before and after it; NULL where it can. What came long before a
-# known reading is history, however far below it.
+# Why a reading cannot be, beside the accepted ones before and after it; NULL where it can. What a later reading bears
+# out is history: however long nobody read the meter around it, only the use a day counts.
 PROBLEM = f"""
     CASE WHEN r.value < b.value - {_NOISE}
              THEN format('runs backwards: %s after %s', round(CAST(r.value AS numeric), 1),
                          round(CAST(b.value AS numeric), 1))
-         WHEN r.value - b.value > {_MOST} * greatest(1, least({MOST_DAYS}, {_days("b.read_at", "r.read_at")}))
+         WHEN r.value - b.value > {_MOST} * greatest(1, least(
+                  CASE WHEN a.value IS NULL THEN {MOST_DAYS} END, {_days("b.read_at", "r.read_at")}))
              THEN format('jumps by %s in %s days', round(CAST(r.value - b.value AS numeric), 1),
                          round(CAST({_days("b.read_at", "r.read_at")} AS numeric), 1))
          WHEN a.value < r.value - {_NOISE}

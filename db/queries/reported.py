@@ -48,7 +48,7 @@ def _judging(meters: str, only: str = "true") -> TextClause:
             SELECT vehicle_id, meter, CAST(NULL AS uuid) AS id, CAST(NULL AS double precision) AS value,
                    CAST('-infinity' AS timestamptz) AS read_at, 0 AS place, CAST(NULL AS text) AS problem,
                    CAST(NULL AS double precision) AS believed, CAST(NULL AS timestamptz) AS believed_at
-            FROM (SELECT * FROM meters LIMIT {MOST_JUDGED}) m
+            FROM (SELECT * FROM meters LIMIT CAST(:most AS integer)) m
             UNION ALL
             SELECT r.vehicle_id, r.meter, r.id, r.value, r.read_at, w.place + 1, j.problem,
                    CASE WHEN j.problem IS NULL THEN r.value ELSE b.value END,
@@ -77,7 +77,7 @@ def _judging(meters: str, only: str = "true") -> TextClause:
                 SELECT CASE WHEN {IN_FUTURE} THEN 'read in the future' ELSE {PROBLEM} END AS problem
             ) j
         ),
-        chosen AS MATERIALIZED (SELECT * FROM walked WHERE place > 0 LIMIT {MOST_JUDGED}),
+        chosen AS MATERIALIZED (SELECT * FROM walked WHERE place > 0 LIMIT CAST(:most AS integer)),
         held AS MATERIALIZED (
             SELECT c.*, bool_and(l.id IS NOT NULL) OVER (PARTITION BY c.vehicle_id, c.meter ORDER BY c.place) AS is_next
             FROM chosen c
@@ -113,22 +113,22 @@ class Judged:
     is_more: bool
 
 
-def judge_reported(connection: Connection, now: datetime) -> Judged:
-    """Judge up to `MOST_JUDGED` readings that people and applications reported, each beside its neighbours in time.
+def judge_reported(connection: Connection, now: datetime, *, most: int = MOST_JUDGED) -> Judged:
+    """Judge up to `most` readings that people and applications reported, each beside its neighbours in time.
 
     Twice is harmless: what is judged waits no more.
     """
     hold(connection, now)
-    return _judge(connection, _JUDGE, {"now": now})
+    return _judge(connection, _JUDGE, {"now": now, "most": most})
 
 
 def judge_read_off(connection: Connection, vehicle_ids: Collection[UUID], now: datetime) -> None:
     """Judge what was read off vehicles as their work orders were completed. Who calls holds the counter."""
-    _judge(connection, _JUDGE_READ_OFF, {"now": now, "vehicle_ids": list(vehicle_ids)})
+    _judge(connection, _JUDGE_READ_OFF, {"now": now, "most": None, "vehicle_ids": list(vehicle_ids)})
 
 
 def _judge(connection: Connection, statement: TextClause, values: dict[str, object]) -> Judged:
     accepted, quarantined, vehicle_ids, chosen = connection.execute(statement, values).one()
     if accepted:
         note_believed(connection, vehicle_ids)
-    return Judged(accepted, quarantined, is_more=chosen == MOST_JUDGED and accepted + quarantined > 0)
+    return Judged(accepted, quarantined, is_more=chosen == values["most"] and accepted + quarantined > 0)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from db.queries import work_orders as queries
+from db.queries.work_order_status import hold_order
 from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_id
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
@@ -94,10 +95,13 @@ def _move(
         try:
             with database.system_transaction() as connection:
                 order_id = _find(connection, given, tenant)
+                reference, was = hold_order(connection, order_id)
+                if was == status:
+                    raise OperatorError(f"work order {reference} is {status.replace('_', ' ')} already")
                 queries.move_order(connection, order_id, status, odometer_km=odometer_km, engine_hours=engine_hours)
         except IntegrityError as error:
             raise OperatorError(error.orig.diag.message_primary) from None  # type: ignore[union-attr]
-    say(f"work order {given} is {status.replace('_', ' ')}")
+    say(f"work order {reference} is {status.replace('_', ' ')}")
 
 
 def _find(connection: Connection, given: str, tenant: str | None) -> UUID:
