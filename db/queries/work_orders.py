@@ -16,23 +16,33 @@ OPEN = "('open', 'in_progress', 'on_hold')"
 _RECENT = f"CAST(:now AS timestamptz) - interval '{RECENT_DAYS} days'"
 
 # A fault code that comes back after its order was closed is another fault; any other report has one order for good.
+_FAULT = "left(concat_ws(':', f.protocol, f.code, nullif(f.source, '')), 200)"
+_TOLD_AS = "'vehicle:' || f.vehicle_id || ':fault:' || f.protocol || ':' || f.code || ':' || f.source"
+_INSPECTION = (
+    "CASE i.kind WHEN 'other' THEN 'Failed inspection' ELSE 'Failed ' || replace(i.kind, '_', '-') || ' inspection' END"
+)
 _REPORTED = f"""
     reported AS (
-        SELECT f.vehicle_id, 'fault_code' AS source, left(concat_ws(':', f.protocol, f.code, nullif(f.source, '')), 200)
-                   AS source_id,
-               f.severity, 'Fault code ' || f.code AS title, f.description, f.first_seen_at AS since
+        SELECT f.vehicle_id, 'fault_code' AS source, {_FAULT} AS source_id, f.severity,
+               'Fault code ' || f.code AS title, f.description, f.description AS reason, f.first_seen_at AS since,
+               'fault_code' AS told_kind, {_TOLD_AS} AS told_subject
         FROM vehicle_faults f
         WHERE f.tenant_id = {_TENANT} AND f.cleared_at IS NULL AND f.severity IN ('high', 'critical')
           AND f.last_seen_at >= {_RECENT}
         UNION ALL
-        SELECT a.vehicle_id, 'anomaly', CAST(a.id AS text), a.severity, 'Anomaly: ' || a.kind, a.message, '-infinity'
+        SELECT a.vehicle_id, 'anomaly', CAST(a.id AS text), a.severity, 'Anomaly: ' || a.kind, a.message, a.message,
+               '-infinity', 'anomaly', 'anomaly:' || a.id
         FROM anomaly_alerts a
         WHERE a.tenant_id = {_TENANT} AND a.resolved_at IS NULL AND a.severity IN ('high', 'critical')
           AND a.detected_at >= {_RECENT}
         UNION ALL
-        SELECT i.vehicle_id, 'inspection', CAST(i.id AS text), i.severity, 'Failed inspection: ' || i.kind, i.summary,
-               '-infinity'
+        SELECT i.vehicle_id, 'inspection', CAST(i.id AS text), i.severity, coalesce(g.said, g.result),
+               concat_ws(E'\\n\\n', g.result, i.summary), CASE WHEN g.said IS NOT NULL THEN g.result END,
+               '-infinity', NULL, NULL
         FROM inspections i
+        CROSS JOIN LATERAL (
+            SELECT nullif(trim(regexp_replace(i.summary, '\\s+', ' ', 'g')), '') AS said, {_INSPECTION} AS result
+        ) g
         WHERE i.tenant_id = {_TENANT} AND i.result = 'failed' AND i.inspected_at >= {_RECENT}
     ),
     missing AS MATERIALIZED (
@@ -48,6 +58,33 @@ _REPORTED = f"""
         ORDER BY r.vehicle_id, r.source, r.source_id, r.severity <> 'critical' LIMIT {MOST}
     )
 """
+
+
+def _tell(orders: str, reason: str) -> str:
+    """Tell of the orders that `orders` selects as `o`: with `reason`, why somebody is to repair something."""
+    return f"""
+        INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
+        SELECT app_tenant_id(), 'work_order_opened', o.priority, o.vehicle_id, 'work_order:' || o.id,
+               left(v.name, 200) || ': ' || o.title,
+               jsonb_build_object('work_order_id', o.id, 'work_order_number', o.reference, 'title', o.title,
+                                  'vehicle_id', o.vehicle_id, 'vehicle_name', left(v.name, 200), 'source', o.source,
+                                  'reason', left({reason}, 1000)),
+               :now
+        FROM {orders}
+        CROSS JOIN LATERAL (SELECT name FROM vehicles WHERE id = o.vehicle_id LIMIT 1) v
+        ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
+    """
+
+
+_NOT_TOLD = f"""
+    (SELECT o.*, m.reason
+     FROM opened o JOIN missing m USING (vehicle_id, source, source_id)
+     LEFT JOIN LATERAL (
+         SELECT true AS found FROM alerts
+         WHERE tenant_id = {_TENANT} AND kind = m.told_kind AND subject = m.told_subject AND resolved_at IS NULL LIMIT 1
+     ) t ON true
+     WHERE t.found IS NULL) o
+"""
 _OPEN_CORRECTIVE = text(
     f"""
     WITH {_REPORTED},
@@ -56,15 +93,20 @@ _OPEN_CORRECTIVE = text(
         FROM (SELECT CAST(count(*) AS integer) AS missing FROM missing) n
         WHERE c.tenant_id = {_TENANT} AND n.missing > 0
         RETURNING c.last_number - n.missing AS before
-    )
-    INSERT INTO work_orders (tenant_id, number, vehicle_id, type, priority, title, description, source, source_id,
-                             facility_id, odometer_km, engine_hours, created_at)
-    SELECT app_tenant_id(), n.before + row_number() OVER (ORDER BY j.vehicle_id, j.source, j.source_id), j.vehicle_id,
-           'corrective', j.severity, left(j.title, 200), left(j.description, 10000), j.source, j.source_id,
-           j.facility_id, k.value, h.value, :now
-    FROM missing j CROSS JOIN numbers n
-    LEFT JOIN vehicle_meters k ON k.vehicle_id = j.vehicle_id AND k.meter = 'odometer_km'
-    LEFT JOIN vehicle_meters h ON h.vehicle_id = j.vehicle_id AND h.meter = 'engine_hours'
+    ),
+    opened AS (
+        INSERT INTO work_orders (tenant_id, number, vehicle_id, type, priority, title, description, source, source_id,
+                                 facility_id, odometer_km, engine_hours, created_at)
+        SELECT app_tenant_id(), n.before + row_number() OVER (ORDER BY j.vehicle_id, j.source, j.source_id),
+               j.vehicle_id, 'corrective', j.severity, left(j.title, 200), left(j.description, 10000), j.source,
+               j.source_id, j.facility_id, k.value, h.value, :now
+        FROM missing j CROSS JOIN numbers n
+        LEFT JOIN vehicle_meters k ON k.vehicle_id = j.vehicle_id AND k.meter = 'odometer_km'
+        LEFT JOIN vehicle_meters h ON h.vehicle_id = j.vehicle_id AND h.meter = 'engine_hours'
+        RETURNING id, reference, vehicle_id, source, source_id, priority, title
+    ),
+    told AS ({_tell(_NOT_TOLD, "o.reason")})
+    SELECT count(*) FROM opened
     """
 )
 _ANY = text(f"WITH {_REPORTED} SELECT EXISTS (SELECT FROM missing)")
@@ -73,12 +115,37 @@ _ANY = text(f"WITH {_REPORTED} SELECT EXISTS (SELECT FROM missing)")
 def open_corrective(connection: Connection, now: datetime) -> int:
     """Open a work order for each grave fault code, grave anomaly and failed inspection that has none; return how many.
 
-    Twice is harmless: `uq_work_orders_source_open`, and only who holds the counter opens any.
+    What no open alert tells of already is told. Twice is harmless: `uq_work_orders_source_open`, and only who holds the
+    counter opens any.
     """
     if not connection.execute(_ANY, {"now": now}).scalar_one():
         return 0
     hold(connection, now)
-    return connection.execute(_OPEN_CORRECTIVE, {"now": now}).rowcount
+    opened: int = connection.execute(_OPEN_CORRECTIVE, {"now": now}).scalar_one()
+    return opened
+
+
+_SETTLE = text(
+    f"""
+    WITH closed AS MATERIALIZED (
+        SELECT a.id
+        FROM alerts a
+        CROSS JOIN LATERAL (
+            SELECT status FROM work_orders
+            WHERE vehicle_id = a.vehicle_id AND 'work_order:' || id = a.subject AND tenant_id = {_TENANT} LIMIT 1
+        ) w
+        WHERE a.tenant_id = {_TENANT} AND a.kind = 'work_order_opened' AND a.resolved_at IS NULL
+          AND w.status NOT IN {OPEN}
+    )
+    UPDATE alerts a SET resolved_at = :now
+    WHERE a.id = ANY(ARRAY(SELECT id FROM closed)) AND a.resolved_at IS NULL
+    """
+)
+
+
+def settle_opened(connection: Connection, now: datetime) -> int:
+    """Resolve what was told of orders that are completed or cancelled by now; return how many. Twice is harmless."""
+    return connection.execute(_SETTLE, {"now": now}).rowcount
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,31 +182,34 @@ def find_unknown(connection: Connection, report: Report) -> str | None:
 
 
 _CREATE = text(
+    f"""
+    WITH opened AS (
+        INSERT INTO work_orders (tenant_id, vehicle_id, type, priority, title, description, source, source_id,
+                                 facility_id, vendor_id, due_on, odometer_km, engine_hours)
+        SELECT app_tenant_id(), v.id, 'corrective', :priority, :title, :description, CAST(:source AS text),
+               CAST(:source_id AS text), coalesce(CAST(:facility_id AS uuid), v.facility_id), CAST(:vendor_id AS uuid),
+               CAST(:due_on AS date),
+               (SELECT value FROM vehicle_meters m WHERE m.vehicle_id = v.id AND m.meter = 'odometer_km'),
+               (SELECT value FROM vehicle_meters m WHERE m.vehicle_id = v.id AND m.meter = 'engine_hours')
+        FROM vehicles v
+        WHERE v.id = CAST(:vehicle_id AS uuid) AND NOT EXISTS (
+            SELECT FROM work_orders w
+            WHERE w.vehicle_id = v.id AND w.source = CAST(:source AS text) AND w.source_id = CAST(:source_id AS text))
+        ON CONFLICT DO NOTHING
+        RETURNING id, reference, vehicle_id, source, priority, title, description
+    ),
+    told AS ({_tell("opened o", "o.description")})
+    SELECT count(*) FROM opened
     """
-    INSERT INTO work_orders (tenant_id, vehicle_id, type, priority, title, description, source, source_id, facility_id,
-                             vendor_id, due_on, odometer_km, engine_hours)
-    SELECT app_tenant_id(), :vehicle_id, 'corrective', :priority, :title, :description, :source, :source_id,
-           coalesce(:facility_id, v.facility_id), :vendor_id, :due_on,
-           (SELECT value FROM vehicle_meters m WHERE m.vehicle_id = v.id AND m.meter = 'odometer_km'),
-           (SELECT value FROM vehicle_meters m WHERE m.vehicle_id = v.id AND m.meter = 'engine_hours')
-    FROM vehicles v
-    WHERE v.id = :vehicle_id AND NOT EXISTS (
-        SELECT FROM work_orders w WHERE w.vehicle_id = :vehicle_id AND w.source = :source AND w.source_id = :source_id)
-    ON CONFLICT DO NOTHING
-    """.replace(":vehicle_id", "CAST(:vehicle_id AS uuid)")
-    .replace(":facility_id", "CAST(:facility_id AS uuid)")
-    .replace(":vendor_id", "CAST(:vendor_id AS uuid)")
-    .replace(":due_on", "CAST(:due_on AS date)")
-    .replace(":source_id", "CAST(:source_id AS text)")
-    .replace(":source,", "CAST(:source AS text),")
 )
 
 
 def create_order(connection: Connection, report: Report, now: datetime) -> bool:
-    """Open a work order for a report; False where the report has one already, open or closed."""
+    """Open a work order for a report, and tell of it; False where the report has one already, open or closed."""
     hold(connection, now)
     values = {name: getattr(report, name) for name in Report.__slots__}
-    return connection.execute(_CREATE, values).rowcount == 1
+    opened: int = connection.execute(_CREATE, values | {"now": now}).scalar_one()
+    return opened == 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,15 @@ def roll_forward(run: Run) -> Counts | NextSlice:
 
 @job("work_orders.open_corrective", unique_by=())
 def open_corrective(run: Run) -> Counts | NextSlice:
-    """Open a work order for every grave fault code, grave anomaly and failed inspection of a tenant.
+    """Open a work order for every grave fault code, grave anomaly and failed inspection of a tenant, and tell of it.
 
     Twice is harmless: what was reported has one order.
     """
     with run.transaction() as connection:
-        opened = work_orders.open_corrective(connection, run.now)
-    return NextSlice({"opened": opened}) if opened == work_orders.MOST else {"opened": opened}
+        counts = {"resolved": work_orders.settle_opened(connection, run.now)}
+    with run.transaction() as connection:
+        counts["opened"] = work_orders.open_corrective(connection, run.now)
+    return NextSlice(counts) if counts["opened"] == work_orders.MOST else counts
 
 
 @job("work_orders.create", is_public=True, batch=100)
@@ -47,7 +49,7 @@ def create(
     vendor_id: UUID | None = None,
     due_on: date | None = None,
 ) -> Counts:
-    """Open a corrective work order for what another application reports of a vehicle.
+    """Open a corrective work order for what another application reports of a vehicle, and tell of it.
 
     Twice is harmless: a report, known by vehicle, source and source_id, has one order.
     """

@@ -123,7 +123,7 @@ def test_an_interval_that_a_grid_gets_later_owes_nothing_for_the_time_before(
     garage: Garage, interval: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     van = garage.vehicle()
-    begun = {"interval_months": 120} if "interval_days" in interval else {"interval_days": 3650}
+    begun: dict[str, Any] = {"interval_months": 120} if "interval_days" in interval else {"interval_days": 3650}
     schedule = garage.schedule(van, start_on="2019-01-01", anchor="schedule", **begun)
     garage.drive(van, 55_000, hours=900)
     garage.check()

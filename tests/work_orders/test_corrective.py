@@ -1,12 +1,12 @@
 """What machines and people report becomes one corrective work order."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from db.queries.work_orders import open_corrective
+from db.queries.work_orders import Report, create_order, open_corrective, settle_opened
 from tests.factories import make_tenant
 from tests.inprocess import Platform
 from tests.maintenance.garage import Garage
@@ -41,7 +41,7 @@ def test_grave_faults_anomalies_and_failed_inspections_open_one_order_each(garag
     assert told == {
         ("fault_code", "high", "Fault code P0301", "corrective"),
         ("anomaly", "critical", "Anomaly: tyre", "corrective"),
-        ("inspection", "high", "Failed inspection: pre_trip", "corrective"),
+        ("inspection", "high", "Failed pre-trip inspection", "corrective"),
     }
     assert [order["number"] for order in garage.orders()] == [1, 2, 3]
 
@@ -88,6 +88,122 @@ def test_fault_codes_that_are_alike_in_all_that_an_order_keeps_of_them_have_one_
     _fault(garage, garage.vehicle("other"))
     assert _open(garage) == 1
     assert [(order["number"], order["priority"]) for order in garage.orders()] == [(1, "critical"), (2, "high")]
+
+
+def _told(garage: Garage) -> list[dict[str, Any]]:
+    return garage.rows("SELECT * FROM alerts WHERE kind = 'work_order_opened' ORDER BY message")
+
+
+@pytest.mark.parametrize(
+    ("kind", "summary", "title", "description"),
+    [
+        ("post_trip", None, "Failed post-trip inspection", "Failed post-trip inspection"),
+        ("safety", " \n ", "Failed safety inspection", "Failed safety inspection\n\n \n "),
+        ("other", None, "Failed inspection", "Failed inspection"),
+        (
+            *("periodic", "Brake light\n broken ", "Brake light broken"),
+            "Failed periodic inspection\n\nBrake light\n broken ",
+        ),
+        ("periodic", "x" * 300, "x" * 200, "Failed periodic inspection\n\n" + "x" * 300),
+    ],
+)
+def test_an_inspection_is_called_by_what_was_found(
+    garage: Garage, kind: str, summary: str | None, title: str, description: str
+) -> None:
+    garage.insert(
+        "inspections", vehicle_id=garage.vehicle(), kind=kind, result="failed", inspected_at=garage.now, summary=summary
+    )
+    assert _open(garage) == 1
+    [order] = garage.orders()
+    assert (order["title"], order["description"]) == (title, description)
+
+
+def test_whoever_has_to_repair_something_is_told_of_the_order_until_it_is_closed(garage: Garage) -> None:
+    van = garage.vehicle()
+    garage.insert(
+        "inspections",
+        vehicle_id=van,
+        kind="pre_trip",
+        result="failed",
+        severity="critical",
+        inspected_at=garage.now,
+        summary="Brake light broken",
+    )
+    report = Report(van, "driver_report", "r-1", "Mirror broken", "left one", "medium", None, None, None)
+    assert _open(garage) == 1
+    for _ in range(2):
+        garage.do(create_order, report, garage.now)
+        _open(garage)
+
+    first, second = garage.orders()
+    told = _told(garage)
+    assert [(alert["severity"], alert["subject"], alert["message"], alert["vehicle_id"]) for alert in told] == [
+        ("critical", f"work_order:{first['id']}", "Van 1: Brake light broken", van),
+        ("medium", f"work_order:{second['id']}", "Van 1: Mirror broken", van),
+    ]
+    assert told[0]["details"] == {
+        "work_order_id": str(first["id"]),
+        "work_order_number": "WO-000001",
+        "title": "Brake light broken",
+        "vehicle_id": str(van),
+        "vehicle_name": "Van 1",
+        "source": "inspection",
+        "reason": "Failed pre-trip inspection",
+    }
+    assert (told[1]["details"]["source"], told[1]["details"]["reason"]) == ("driver_report", "left one")
+
+    garage.admin.execute("UPDATE work_orders SET status = 'on_hold'")
+    assert garage.do(settle_opened, garage.now) == 0
+    for order, status in ((first, "cancelled"), (second, "completed")):
+        garage.admin.execute("UPDATE work_orders SET status = %s WHERE id = %s", [status, order["id"]])
+        assert garage.do(settle_opened, garage.now) == 1
+        assert garage.do(settle_opened, garage.now) == 0
+    _open(garage)
+    garage.do(create_order, report, garage.now)
+    assert len(_told(garage)) == 2, "what is closed was told once"
+
+
+def test_what_an_open_alert_tells_of_is_not_told_again(garage: Garage) -> None:
+    van = garage.vehicle()
+    for code in ("P0301", "P0420"):
+        _fault(garage, van, code)
+    _fault(garage, van, "P0500", source="engine")
+    anomalies = [
+        garage.insert(
+            "anomaly_alerts", vehicle_id=van, kind=kind, severity="high", message="falls", detected_at=garage.now
+        )
+        for kind in ("tyre", "battery")
+    ]
+    subjects = {
+        f"vehicle:{van}:fault:obdii:P0301:": ("fault_code", None),
+        f"vehicle:{van}:fault:obdii:P0500:engine": ("fault_code", None),
+        f"vehicle:{van}:fault:obdii:P0420:": ("fault_code", garage.now),
+        f"anomaly:{anomalies[0]}": ("anomaly", None),
+    }
+    for subject, (kind, resolved_at) in subjects.items():
+        garage.insert(
+            "alerts",
+            kind=kind,
+            severity="high",
+            subject=subject,
+            message="x",
+            opened_at=garage.now,
+            resolved_at=resolved_at,
+        )
+    assert _open(garage) == 5
+    assert [alert["message"] for alert in _told(garage)] == ["Van 1: Anomaly: battery", "Van 1: Fault code P0420"]
+
+
+def test_a_run_settles_and_opens_and_people_are_told(platform: Platform, garage: Garage) -> None:
+    garage.now = datetime.now(UTC)
+    garage.insert("users", email="ann@acme.example")
+    garage.admin.execute("INSERT INTO notification_preferences (tenant_id) VALUES (%s)", [garage.tenant_id])
+    garage.insert("inspections", vehicle_id=garage.vehicle(), kind="pre_trip", result="failed", inspected_at=garage.now)
+    assert platform.run("work_orders.open_corrective", garage.tenant_id)["counts"] == {"resolved": 0, "opened": 1}
+    [told] = garage.rows("SELECT category, kind, severity FROM notifications")
+    assert told == {"category": "maintenance", "kind": "work_order_opened", "severity": "high"}
+    garage.admin.execute("UPDATE work_orders SET status = 'completed'")
+    assert platform.run("work_orders.open_corrective", garage.tenant_id)["counts"] == {"resolved": 1, "opened": 0}
 
 
 REPORT = {"source": "driver_report", "source_id": "r-1", "title": "Mirror broken"}
