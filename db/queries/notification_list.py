@@ -11,9 +11,21 @@ from sqlalchemy import Connection, text
 STATES = ("pending", "ready", "sent", "failed", "suppressed", "expired", "folded")
 
 
+def _masked(address: str) -> str:
+    """Return how an address is shown: its first letter and its domain, and nothing that others put behind it."""
+    return f"regexp_replace({address}, '^(.)[^@]*(@[^@\\s]+)?.*$', '\\1...\\2')"
+
+
+_TO = f"""CASE WHEN n.channel = 'email' THEN {_masked("n.address")} ELSE coalesce(e.name, 'an endpoint') END"""
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A notification as a line of a list; of an address only its first letter and its domain are shown."""
+    """A notification as a line of a list; of an address only its first letter and its domain are shown.
+
+    Args:
+        about: the vehicle, the connection, or what else the alert is about; None of what tells of many.
+    """
 
     id: UUID
     tenant: str
@@ -21,34 +33,53 @@ class Listed:
     channel: str
     to: str
     kind: str
+    about: str | None
     severity: str
     reason: str | None
     attempts: int
+    alert_id: UUID | None
     next_attempt_at: datetime
     finished_at: datetime | None
     created_at: datetime
     now: datetime
 
 
-_LIST = """
-    SELECT n.id, t.slug, n.state, n.channel,
-           CASE WHEN n.channel = 'email' THEN regexp_replace(n.address, '^(.)[^@]*', '\\1...')
-                ELSE coalesce(e.name, 'an endpoint') END,
-           n.kind, n.severity, n.reason, n.attempts, n.next_attempt_at, n.finished_at, n.created_at, clock_timestamp()
+_LIST = f"""
+    SELECT n.id, t.slug, n.state, n.channel, {_TO}, n.kind || CASE WHEN n.is_resolution THEN '.resolved' ELSE '' END,
+           left(coalesce(v.name, c.name, a.subject), 200), n.severity, n.reason, n.attempts, n.alert_id,
+           n.next_attempt_at, n.finished_at, n.created_at, clock_timestamp()
     FROM notifications n
     JOIN tenants t ON t.id = n.tenant_id
     LEFT JOIN webhook_endpoints e ON e.id = n.endpoint_id
-    WHERE {conditions}
+    LEFT JOIN alerts a ON a.id = n.alert_id
+    LEFT JOIN vehicles v ON v.id = a.vehicle_id
+    LEFT JOIN connections c ON c.id = a.connection_id
+    WHERE {{conditions}}
     ORDER BY n.created_at DESC, n.id DESC LIMIT :limit
 """
-_CONDITIONS = {"tenant_id": "n.tenant_id = :tenant_id", "state": "n.state = :state"}
+_CONDITIONS = {
+    "tenant_id": "n.tenant_id = :tenant_id",
+    "state": "n.state = :state",
+    "to": "(lower(n.address) = lower(:to) OR e.name = :to)",
+    "kind": "n.kind = :kind",
+}
 
 
 def list_notifications(
-    connection: Connection, *, tenant_id: UUID | None, state: str | None, limit: int
+    connection: Connection,
+    *,
+    tenant_id: UUID | None,
+    state: str | None,
+    limit: int,
+    to: str | None = None,
+    kind: str | None = None,
 ) -> list[Listed]:
-    """Return the newest notifications first; None does not narrow."""
-    values: dict[str, Any] = {"tenant_id": tenant_id, "state": state}
+    """Return the newest notifications first; None does not narrow.
+
+    Args:
+        to: an address, or the name of an endpoint.
+    """
+    values: dict[str, Any] = {"tenant_id": tenant_id, "state": state, "to": to, "kind": kind}
     wanted = [condition for name, condition in _CONDITIONS.items() if values[name] is not None]
     statement = text(_LIST.replace("{conditions}", " AND ".join(wanted) or "true"))
     return [Listed(*row) for row in connection.execute(statement, {**values, "limit": limit})]
@@ -91,8 +122,6 @@ class Attempt:
     reason: str | None
 
 
-_TO = """CASE WHEN n.channel = 'email' THEN regexp_replace(n.address, '^(.)[^@]*', '\\1...')
-                ELSE coalesce(e.name, 'an endpoint') END"""
 _SHOW = text(
     f"""
     SELECT n.id, t.slug, n.state, n.reason, n.channel, {_TO}, n.kind, n.category, n.severity, n.alert_id,
@@ -145,8 +174,8 @@ class ListedPreference:
 
 
 _PREFERENCES = text(
-    """
-    SELECT t.slug, regexp_replace(u.email, '^(.)[^@]*', '\\1...'), p.category, p.channel, p.enabled, p.min_severity,
+    f"""
+    SELECT t.slug, {_masked("u.email")}, p.category, p.channel, p.enabled, p.min_severity,
            to_char(p.quiet_from, 'HH24:MI') || '-' || to_char(p.quiet_to, 'HH24:MI'),
            p.digest || CASE WHEN p.digest = 'daily' THEN to_char(p.digest_at, ' HH24:MI') ELSE '' END, p.after_min
     FROM notification_preferences p
@@ -196,12 +225,13 @@ def set_preference(
 
 @dataclass(frozen=True, slots=True)
 class ListedEndpoint:
-    """An endpoint as a line of a list; never its secret."""
+    """An endpoint as a line of a list; never its secret. `user` is None where it is nobody's in particular."""
 
     id: UUID
     tenant: str
     channel: str
     name: str
+    user: str | None
     url: str | None
     events: list[str]
     min_severity: str
@@ -211,10 +241,12 @@ class ListedEndpoint:
 
 
 _ENDPOINTS = text(
-    """
-    SELECT e.id, t.slug, e.channel, e.name, e.url, e.events, e.min_severity, e.failing_since, e.disabled_reason,
-           clock_timestamp()
-    FROM webhook_endpoints e JOIN tenants t ON t.id = e.tenant_id
+    f"""
+    SELECT e.id, t.slug, e.channel, e.name, {_masked("u.email")}, e.url, e.events, e.min_severity, e.failing_since,
+           e.disabled_reason, clock_timestamp()
+    FROM webhook_endpoints e
+    JOIN tenants t ON t.id = e.tenant_id
+    LEFT JOIN users u ON u.tenant_id = e.tenant_id AND u.id = e.user_id
     WHERE e.deleted_at IS NULL AND (CAST(:tenant_id AS uuid) IS NULL OR e.tenant_id = :tenant_id)
     ORDER BY t.slug, e.name
     """

@@ -1,4 +1,4 @@
-"""`fleet-jobs notifications bounced`: what a mail server hands over of a mail that came back."""
+"""`fleet-jobs notifications bounced`, `suppressed` and `allow`: what came back, and who is sent nothing more."""
 
 from datetime import UTC, datetime
 from typing import Annotated, BinaryIO
@@ -7,11 +7,13 @@ import typer
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from db.queries import suppressions
 from db.queries.bounces import record_returned
 from integrations.bounces import LONGEST_REPORT, Returned, read_report
+from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_tenant
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError, explain
-from jobs.cli.output import say
+from jobs.cli.output import at, print_json, print_table, say
 
 TRY_LATER = 75
 """What a mail server understands as: keep it, and hand it over again (EX_TEMPFAIL of sysexits.h)."""
@@ -53,3 +55,36 @@ def bounced(
 
 def _read(file: BinaryIO) -> Returned | None:
     return read_report(file.read(LONGEST_REPORT + 1))
+
+
+def suppressed(
+    tenant: TenantOption = None,
+    address: Annotated[
+        str | None, typer.Argument(metavar="ADDRESS", help="Whether it is sent nothing; all are counted without it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count the addresses that are sent nothing more, by reason: only their digests are stored, so none is listed."""
+    with system_database() as database, database.statement() as connection:
+        found = suppressions.count_suppressed(connection, find_tenant_id(connection, tenant), address)
+    if as_json:
+        for each in found:
+            print_json(each)
+    elif not found:
+        say("every address is sent to" if address is None else "nothing keeps us from sending to it")
+    else:
+        print_table(
+            ("tenant", "sent nothing of", "because of", "addresses", "last"),
+            ((each.tenant, each.category, each.reason, each.addresses, at(each.last_at)) for each in found),
+            right=("addresses",),
+        )
+
+
+def allow(
+    tenant: Annotated[str, typer.Option("--tenant", metavar="SLUG", help="Whose.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The address.")],
+) -> None:
+    """Send to an address again that bounced, complained or unsubscribed."""
+    with system_database() as database, database.system_transaction() as connection:
+        was_kept = suppressions.allow(connection, get_tenant(connection, tenant).id, address)
+    say("it is sent to again" if was_kept else "nothing kept us from it")

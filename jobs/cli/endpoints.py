@@ -1,6 +1,7 @@
 """`fleet-jobs notifications endpoints`: tenants' webhooks and chats. A secret is printed once, when it is made."""
 
 import sys
+from difflib import get_close_matches
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -45,16 +46,17 @@ def endpoints(context: typer.Context, tenant: TenantOption = None, as_json: Json
         say("no endpoints: `fleet-jobs notifications endpoints add-webhook` adds one")
     else:
         print_table(
-            ("id", "tenant", "channel", "name", "state", "events", "from severity", "url", "reason"),
+            ("id", "tenant", "channel", "name", "user", "state", "events", "from severity", "url", "reason"),
             (
                 (
                     each.id,
                     each.tenant,
                     each.channel,
                     each.name,
+                    each.user,
                     _state(each),
-                    ", ".join(each.events) or "all",
-                    each.min_severity,
+                    "as preferred" if each.user else ", ".join(each.events) or "all",
+                    None if each.user else each.min_severity,
                     each.url,
                     each.disabled_reason,
                 )
@@ -85,16 +87,34 @@ def add_webhook(
 
 
 @cli.command("add-chat")
-def add_chat(tenant: Slug, name: Name, event: Event = None, severity: Severity = "low") -> None:
-    """Add a chat by its Apprise address, read from standard input or asked for: it is its own secret."""
+def add_chat(
+    tenant: Slug,
+    name: Name,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="EMAIL", help="Whose own chat it is: told by their preferences, not by events."),
+    ] = None,
+    event: Event = None,
+    severity: Annotated[
+        str | None, typer.Option(help=f"From which severity on: {', '.join(SEVERITIES)}; low without it.")
+    ] = None,
+) -> None:
+    """Add a chat by its Apprise address, read from standard input or asked for: it is its own secret.
+
+    One with --user is told what the user's preferences for the channel apprise ask for, which
+    `fleet-jobs notifications prefer --channel apprise` sets.
+    """
     from integrations.chat import check_chat_url
+
+    if user is not None and (event or severity):
+        raise OperatorError("--user: their preferences decide, and no --event or --severity")
 
     given = str(typer.prompt("Address", hide_input=True)) if sys.stdin.isatty() else sys.stdin.read(_LONGEST)
     try:
         check_chat_url(given.strip(), allow_loopback=get_settings().loopback_webhooks)
     except PermanentError as error:
         raise OperatorError(f"the address: {error}") from None
-    say(str(_add(tenant, name, "apprise", None, given.strip(), event, severity)))
+    say(str(_add(tenant, name, "apprise", None, given.strip(), event, severity or "low", user)))
 
 
 @cli.command("rotate")
@@ -155,7 +175,14 @@ def rekey() -> None:
 
 
 def _add(
-    tenant: str, name: str, channel: str, url: str | None, secret: str, events: list[str] | None, severity: str
+    tenant: str,
+    name: str,
+    channel: str,
+    url: str | None,
+    secret: str,
+    events: list[str] | None,
+    severity: str,
+    user: str | None = None,
 ) -> UUID:
     if not name.strip():
         raise OperatorError("--name: is empty")
@@ -164,6 +191,9 @@ def _add(
     endpoint_id = uuid4()
     with system_database() as database, database.system_transaction() as connection:
         tenant_id = get_tenant(connection, tenant).id
+        user_id = None if user is None else notification_list.find_user(connection, tenant_id, user)
+        if user is not None and user_id is None:
+            raise OperatorError(f"--user: {tenant} has no user of that address")
         is_new = queries.add_endpoint(
             connection,
             endpoint_id,
@@ -174,6 +204,7 @@ def _add(
             secret=_encrypted(tenant_id, endpoint_id, secret),
             events=_known(events or []),
             min_severity=severity,
+            user_id=user_id,
         )
     if not is_new:
         raise OperatorError(f"{tenant} has an endpoint of that name already: {name}")
@@ -181,10 +212,17 @@ def _add(
 
 
 def _known(events: list[str]) -> list[str]:
-    """Return the events; any kind may come to be, but what is spelled like none is a slip."""
+    """Return the events. Any kind may come to be, so that what nobody raises yet is warned of and not refused."""
+    from jobs.notifications.samples import RAISED
+
     for event in events:
-        if event not in CATEGORIES and not event.replace("_", "").isalnum():
+        if event in CATEGORIES or event in RAISED:
+            continue
+        if not event.replace("_", "").isalnum():
             raise OperatorError(f"--event: neither a kind of alert nor a category: {event}")
+        near = get_close_matches(event, [*CATEGORIES, *RAISED], 1)
+        meant = f", did you mean {near[0]}" if near else ""
+        typer.echo(f"--event {event}: no category, and no kind that this platform raises itself{meant}", err=True)
     return events
 
 

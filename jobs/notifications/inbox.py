@@ -1,6 +1,6 @@
 """An inbox on this machine, for the demo and for developers: takes every mail, delivers none, and shows them on a page.
 
-Nothing of a mail runs in the page: each is shown in a frame without scripts, forms or a network.
+A mail is a page of its own, in which nothing runs, loads or is sent: neither scripts nor forms nor pictures.
 """
 
 import html
@@ -24,7 +24,7 @@ from starlette.routing import Route
 MOST_KEPT = 500
 MOST_BYTES = 1024 * 1024
 HOST = "127.0.0.1"
-_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'"
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _MAIL_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -32,8 +32,9 @@ _PAGE = """<!DOCTYPE html>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ margin: 0 auto; max-width: 860px; padding: 24px 16px; font: 16px/1.5 system-ui, sans-serif; }}
-a {{ display: block; padding: 10px 0; border-top: 1px solid #8884; color: inherit; text-decoration: none; }}
-small {{ display: block; opacity: .7; }}
+div {{ padding: 10px 0; border-top: 1px solid #8884; }}
+small {{ display: block; opacity: .8; overflow-wrap: anywhere; }}
+small a {{ margin-right: 12px; }}
 </style></head><body><h1>Inbox</h1><p>{number} mails; the newest first.</p>{rows}</body></html>"""
 
 
@@ -52,6 +53,10 @@ class Caught:
         """Return one of its twins, `html` or `plain`."""
         part = self.message.get_body((kind,))
         return str(part.get_content()) if part is not None else ""
+
+    def headers(self) -> str:
+        """Return the headers, one a line, as a reader decodes them."""
+        return "".join(f"{name}: {value}\n" for name, value in self.message.items())
 
 
 class Inbox:
@@ -105,8 +110,10 @@ def make_app(inbox: Inbox) -> Starlette:
 
     def index(request: Request) -> Response:
         rows = "".join(
-            f'<a href="/mails/{each.number}">{html.escape(each.subject)}'
-            f"<small>{each.at:%H:%M:%S} to {html.escape(each.to)}</small></a>"
+            f'<div><a href="/mails/{each.number}">{html.escape(each.subject) or "(no subject)"}</a>'
+            f"<small>{each.at:%Y-%m-%d %H:%M:%S} UTC to {html.escape(each.to)}</small>"
+            f'<small><a href="/mails/{each.number}?as=text">as text</a>'
+            f'<a href="/mails/{each.number}?as=headers">headers</a></small></div>'
             for each in inbox.newest()
         )
         page = _PAGE.format(number=inbox.mails, rows=rows)
@@ -130,12 +137,20 @@ def make_app(inbox: Inbox) -> Starlette:
         if mail is None:
             return Response(status_code=404)
         if request.query_params.get("as") == "text":
-            return Response(mail.body("plain"), media_type="text/plain")
+            return _plain(mail.body("plain"))
+        if request.query_params.get("as") == "headers":
+            return _plain(mail.headers())
         return HTMLResponse(mail.body("html"), headers={"Content-Security-Policy": _MAIL_POLICY})
 
     return Starlette(
         routes=[Route("/", index), Route("/mails.json", listed), Route("/mails/{number:int}", show)],
     )
+
+
+def _plain(text: str) -> Response:
+    # What a mail says is text, whatever it looks like.
+    headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": _MAIL_POLICY}
+    return Response(text.encode("utf-8", "replace"), media_type="text/plain", headers=headers)
 
 
 def serve(smtp_port: int, port: int) -> None:

@@ -112,6 +112,8 @@ _DETAILS: dict[str, tuple[str, str, dict[str, Any]]] = {
 _MESSAGES = {"fault_code": "Van 12 reports fault code P0217: Engine overheating"}
 KINDS = tuple(_DETAILS)
 """Every kind that has words of its own; `alert` stands for all others."""
+RAISED = tuple(kind for kind in KINDS if kind not in ("alert", "summary", "digest", "test"))
+"""Of these the alerts that the platform raises."""
 
 
 def sample(kind: str, locale: str = "en", *, tenant: str = "Lindner Logistics", zone: str = "Europe/Berlin") -> Notice:

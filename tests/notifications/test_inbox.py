@@ -1,5 +1,6 @@
 """The inbox on this machine takes what the delivery sends, and shows it without letting it do anything."""
 
+import re
 import smtplib
 
 import pytest
@@ -29,6 +30,12 @@ def test_what_is_sent_is_on_the_page(told: Desk, monkeypatch: pytest.MonkeyPatch
         assert "has stopped reporting" in shown.text
         assert shown.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
         assert "Check its power" in requests.get(f"{origin}/mails/1?as=text", timeout=5).text
+        assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC to ann@acme.example", page.text)
+        assert re.findall(r'href="/mails/1\?as=(\w+)"', page.text) == ["text", "headers"]
+        headers = requests.get(f"{origin}/mails/1?as=headers", timeout=5)
+        assert headers.headers["content-type"] == "text/plain; charset=utf-8"
+        assert "Auto-Submitted: auto-generated\n" in headers.text
+        assert "List-Unsubscribe: <https://hooks.example/unsubscribe/connectivity/" in headers.text
         assert requests.get(f"{origin}/mails/2", timeout=5).status_code == 404
         told_as_json = requests.get(f"{origin}/mails.json", timeout=5).json()
     assert told_as_json["count"] == 1
@@ -54,4 +61,5 @@ def test_a_mail_that_is_no_mail_is_shown_too() -> None:
         controller.stop()
     with serving(make_app(caught)) as origin:
         assert requests.get(f"{origin}/", timeout=5).status_code == 200
-        assert requests.get(f"{origin}/mails/1", timeout=5).status_code == 200
+        for way in ("", "?as=text", "?as=headers"):
+            assert requests.get(f"{origin}/mails/1{way}", timeout=5).status_code == 200
