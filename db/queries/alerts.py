@@ -8,6 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from db.queries.folded import told_at
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
@@ -21,7 +23,10 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert as a line of a list. `about` is the name of its vehicle or connection."""
+    """An alert as a line of a list. `about` is the name of its vehicle or connection.
+
+    What other applications wrote as infinite, or beyond what a calendar knows, is None.
+    """
 
     id: UUID
     tenant: str
@@ -31,18 +36,18 @@ class Alert:
     subject: str
     message: str
     details: dict[str, Any]
-    opened_at: datetime
+    opened_at: datetime | None
     resolved_at: datetime | None
     now: datetime
 
 
-_LIST = """
-    SELECT a.id, t.slug, a.kind, a.severity, coalesce(v.name, c.name), a.subject, a.message, a.details, a.opened_at,
-           a.resolved_at, clock_timestamp()
+_LIST = f"""
+    SELECT a.id, t.slug, left(a.kind, 200), a.severity, left(coalesce(v.name, c.name), 500), a.subject,
+           left(a.message, 2000), a.details, {told_at("a.opened_at")}, {told_at("a.resolved_at")}, clock_timestamp()
     FROM alerts a JOIN tenants t ON t.id = a.tenant_id
     LEFT JOIN vehicles v ON v.tenant_id = a.tenant_id AND v.id = a.vehicle_id
     LEFT JOIN connections c ON c.tenant_id = a.tenant_id AND c.id = a.connection_id
-    WHERE {conditions}
+    WHERE {{conditions}}
     ORDER BY a.opened_at DESC, a.id LIMIT :limit
 """
 _CONDITIONS = {"tenant_id": "a.tenant_id = :tenant_id", "kind": "a.kind = :kind"}
@@ -61,7 +66,9 @@ def list_alerts(
 
 _RESOLVE = text(
     """
-    UPDATE alerts SET resolved_at = clock_timestamp(), details = details || '{"resolved_by": "operator"}'
+    UPDATE alerts SET resolved_at = clock_timestamp(),
+           details = CASE WHEN octet_length(CAST(details AS text)) > 65000 THEN '{}' ELSE details END
+                     || '{"resolved_by": "operator"}'
     WHERE id = :id AND resolved_at IS NULL
     """
 )

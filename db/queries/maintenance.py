@@ -404,6 +404,20 @@ def list_told(connection: Connection, now: datetime) -> list[Told]:
     return [Told(*row) for row in connection.execute(_TOLD, {"now": now})]
 
 
+_TODAY_OF = text(
+    """
+    SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE n.time_zone AS date)
+    FROM maintenance_triggers t JOIN tenants n ON n.id = t.tenant_id WHERE t.id = :id
+    """
+)
+
+
+def read_today_of(connection: Connection, trigger_id: UUID, now: datetime) -> date:
+    """Return the day that it is for the tenant of a service."""
+    today: date = connection.execute(_TODAY_OF, {"id": trigger_id, "now": now}).scalar_one()
+    return today
+
+
 _SNOOZE = text(
     """
     UPDATE maintenance_triggers

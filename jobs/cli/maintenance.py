@@ -51,11 +51,14 @@ def maintenance(
             wanted = find_tenant_id(connection, tenant)
             tenants = [each for each in list_tenants(connection) if wanted in (None, each.id)]
         for each in tenants:
+            if len(found) == limit:
+                break
             with database.system_transaction() as connection:
                 set_tenant(connection, each.id)
                 now = read_clock(connection)
-                due = queries.list_due(connection, now, read_today(connection, now))
-            found += [(each.slug, one) for one in due if status in (None, one.status)][: limit - len(found)]
+                today = read_today(connection, now)
+                due = queries.list_due(connection, now, today, status=status, limit=limit - len(found))
+            found += [(each.slug, one) for one in due]
     if as_json:
         for slug, one in found:
             print_json({"tenant": slug} | {name: getattr(one, name) for name in one.__slots__})
@@ -93,10 +96,10 @@ def check(
         now = read_clock(connection)
         savepoint = connection.begin_nested()
         counts = rehearse(connection, now)
-        opened = queries.list_opened(connection, now)
+        opened, told = queries.list_opened(connection, now), queries.list_told(connection, now)
         savepoint.rollback()
     if as_json:
-        for each in opened:
+        for each in (*opened, *told):
             print_json(each)
         return
     if opened:
@@ -104,7 +107,14 @@ def check(
             ("work order", "priority", "vehicle", "due", "why"),
             ((each.reference, each.priority, each.vehicle, each.due_on, each.description) for each in opened),
         )
-    say(f"would open {len(opened)} work orders; nothing was changed")
+        say("")
+    if told:
+        print_table(
+            ("alert", "severity", "vehicle", "message"),
+            ((each.kind, each.severity, each.vehicle, each.message) for each in told),
+        )
+        say("")
+    say(f"would open {len(opened)} work orders and {len(told)} alerts; nothing was changed")
     typer.echo(words({name: number for name, number in counts.items() if number}), err=True)
 
 
@@ -130,6 +140,9 @@ def snooze(
         raise OperatorError("give --until, --until-km or --until-hours")
     with system_database() as database, database.system_transaction() as connection:
         trigger_id = get_id(connection, "maintenance_triggers", service)
+        today = queries.read_today_of(connection, trigger_id, read_clock(connection))
+        if limits[0] is not None and limits[0] <= today:
+            raise OperatorError(f"--until: {limits[0]} is not ahead: it is {today} for the tenant")
         queries.snooze(connection, trigger_id, *limits)
     say(f"service {trigger_id} is put off until {_limits(*limits)}")
 

@@ -32,7 +32,7 @@ def runs(
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Only runs of this job.")] = None,
     state: Annotated[State | None, typer.Option(help="Only runs in this state.")] = None,
     tenant: TenantOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most that many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most that many.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first. Dead letters are `--state failed`."""

@@ -53,11 +53,67 @@ def test_a_rehearsal_prints_what_would_be_opened_and_changes_nothing(
     answer = cli("maintenance", "check", "--tenant", "acme", "--dry-run")
     assert "WO-000001" in answer.out and "Van of acme" in answer.out
     assert "Van of other" not in answer.out
-    assert answer.out.endswith("would open 1 work orders; nothing was changed\n")
-    [told] = cli("maintenance", "check", "--tenant", "acme", "--dry-run", "--json").objects
-    assert (told["reference"], told["schedule"], told["priority"]) == ("WO-000001", "inspection", "medium")
+    assert "maintenance_due" in answer.out
+    assert answer.out.endswith("would open 1 work orders and 1 alerts; nothing was changed\n")
+    order, alert = cli("maintenance", "check", "--tenant", "acme", "--dry-run", "--json").objects
+    assert (order["reference"], order["schedule"], order["priority"]) == ("WO-000001", "inspection", "medium")
+    assert (alert["kind"], alert["severity"], alert["message"]) == (
+        *("maintenance_due", "medium"),
+        "Van of acme: inspection: due today",
+    )
     for table in ("work_orders", "work_order_counters", "maintenance_triggers", "alerts", "meter_readings"):
         assert _value(admin, f"SELECT count(*) FROM {table}") == 0, table
+
+
+def test_a_rehearsal_prints_what_is_only_due_soon_too(cli: Cli, admin: psycopg.Connection, van: UUID) -> None:
+    admin.execute("UPDATE maintenance_schedules SET start_on = start_on + 7")
+    answer = cli("maintenance", "check", "--tenant", "acme", "--dry-run")
+    assert "maintenance_due_soon" in answer.out
+    assert answer.out.endswith("would open 0 work orders and 1 alerts; nothing was changed\n")
+
+
+def test_what_is_due_is_listed_as_people_count_and_no_further_than_asked(
+    cli: Cli, admin: psycopg.Connection, van: UUID
+) -> None:
+    admin.execute(
+        "WITH v AS (INSERT INTO vehicles (tenant_id, name)"
+        "           SELECT tenant_id, 'Van ' || n FROM vehicles, unnest(ARRAY[2, 10, 1]) n WHERE id = %s"
+        "           RETURNING tenant_id, id)"
+        " INSERT INTO maintenance_schedules (tenant_id, vehicle_id, name, interval_days, start_on)"
+        " SELECT tenant_id, id, 'inspection', 30, current_date - 30 FROM v",
+        [van],
+    )
+    _check(admin)
+    _check(admin, "other")
+
+    def listed(*options: Any) -> list[str]:
+        return [each["vehicle"] for each in cli("maintenance", "--json", *options).objects]
+
+    assert listed("--tenant", "acme") == ["Van 1", "Van 2", "Van 10", "Van of acme"]
+    assert listed("-n", 2) == ["Van 1", "Van 2"]
+    assert listed("-n", 5) == ["Van 1", "Van 2", "Van 10", "Van of acme", "Van of other"]
+    assert listed("--status", "overdue") == []
+    assert listed("--status", "due", "-n", 1) == ["Van 1"]
+
+
+def test_an_alert_of_a_time_that_no_calendar_has_is_listed(cli: Cli, admin: psycopg.Connection, van: UUID) -> None:
+    admin.execute(
+        "INSERT INTO alerts (tenant_id, kind, severity, subject, message, opened_at, resolved_at)"
+        " SELECT tenant_id, 'offline', 'low', o::text, 'is ' || o, o, r FROM vehicles,"
+        " (VALUES ('infinity'::timestamptz, NULL::timestamptz), ('-infinity', 'infinity'), (now(), NULL)) AS x (o, r)"
+        " WHERE id = %s",
+        [van],
+    )
+    assert "is infinity" in cli("alerts", "--all").out
+    found = cli("alerts", "--all", "--json").objects
+    assert sorted(each["opened_at"] is None for each in found) == [False, True, True]
+    assert [each["resolved_at"] for each in found] == [None] * 3
+
+
+def test_runs_are_limited_as_everything_else_is(cli: Cli, admin: psycopg.Connection, van: UUID) -> None:
+    for slug in ("acme", "other"):
+        cli("maintenance", "check", "--tenant", slug)
+    assert len(cli("runs", "-n", 1, "--json").objects) == 1
 
 
 def test_a_check_is_enqueued_for_its_tenant(cli: Cli, admin: psycopg.Connection, van: UUID) -> None:
@@ -96,6 +152,10 @@ def test_a_service_is_put_off(cli: Cli, admin: psycopg.Connection, van: UUID) ->
     assert str(until) in cli("maintenance").out
     assert "not a day" in cli("maintenance", "snooze", told["trigger_id"], "--until", "soon").line
     assert "too far away" in cli("maintenance", "snooze", told["trigger_id"], "--until", "2200-01-01").line
+    today = datetime.now(UTC).date()
+    for day in (today, today - timedelta(days=900)):
+        refused = cli("maintenance", "snooze", told["trigger_id"], "--until", day).line
+        assert refused == f"fleet-jobs: --until: {day} is not ahead: it is {today} for the tenant"
     assert "give --until" in cli("maintenance", "snooze", told["trigger_id"]).line
     assert "'--until-km'" in cli("maintenance", "snooze", told["trigger_id"], "--until-km", "nan").line
     assert "no such service" in cli("maintenance", "snooze", "0" * 8, "--until", until).line
@@ -154,12 +214,15 @@ def test_a_work_order_is_put_on_hold_and_completed(cli: Cli, admin: psycopg.Conn
     assert "inspection" in cli("work-orders", "--tenant", "acme").out
 
     assert cli("work-orders", "hold", "WO-000001", "--tenant", "acme").status == 0
-    assert cli("work-orders", "start", told["id"]).out == f"work order {told['id']} is in progress\n"
+    assert cli("work-orders", "start", told["id"]).out == "work order WO-000001 is in progress\n"
     assert cli("work-orders", "complete", "wo-1", "--tenant", "acme", "--odometer-km", "1234").status == 0
     assert cli("work-orders").out == "no open work orders\n"
     [told] = cli("work-orders", "--all", "--json").objects
     assert told["status"] == "completed"
     assert _value(admin, "SELECT completion_odometer_km FROM work_orders") == 1234
+
+    again = cli("work-orders", "complete", told["id"], "--odometer-km", "77777").line
+    assert again == "fleet-jobs: work order WO-000001 is completed already"
 
     refused = cli("work-orders", "cancel", told["id"])
     assert (refused.status, refused.line) == (
