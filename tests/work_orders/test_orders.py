@@ -123,6 +123,81 @@ def test_a_person_opens_another_order_for_a_service_whose_own_was_cancelled(gara
     assert "work_orders" not in garage.check(days=1)
 
 
+SERVICE = (
+    "INSERT INTO work_orders (tenant_id, vehicle_id, schedule_id, type, title, status)"
+    " VALUES (app_tenant_id(), %s, %s, 'preventive', 'x', %s)"
+)
+
+
+def test_of_a_schedule_that_no_check_has_met_yet_that_is_said(garage: Garage) -> None:
+    van, truck = garage.vehicle(vehicle_type="van"), garage.vehicle("Truck", vehicle_type="truck")
+    of_van, of_type = garage.schedule(van, interval_days=30), garage.schedule(vehicle_type="van", interval_days=30)
+    paused = garage.schedule(van, interval_days=30, is_active=False)
+    with _app(garage) as app:
+        for schedule in (of_van, of_type):
+            with pytest.raises(
+                psycopg.errors.ForeignKeyViolation, match="no check has met this schedule yet"
+            ) as raised:
+                app.execute(SERVICE, [van, schedule, "open"])
+            assert "fleet-jobs maintenance check" in str(raised.value.diag.message_hint)
+        for vehicle, schedule in ((truck, of_type), (truck, of_van), (van, paused)):
+            with pytest.raises(psycopg.errors.ForeignKeyViolation, match="not a schedule of this vehicle"):
+                app.execute(SERVICE, [vehicle, schedule, "open"])
+    garage.check()
+    with _app(garage) as app:
+        app.execute(SERVICE, [van, of_van, "open"])
+    assert [order["number"] for order in garage.orders()] == [1]
+
+
+def test_an_order_that_is_inserted_as_cancelled_is_the_one_of_its_cycle(garage: Garage) -> None:
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_days=30, start_on="2023-02-10")
+    garage.check()
+    with _app(garage) as app:
+        app.execute(SERVICE, [van, schedule, "cancelled"])
+    assert "work_orders" not in garage.check(days=20)
+    garage.admin.execute("UPDATE maintenance_triggers SET snoozed_until = '2023-03-25'")
+    assert garage.check(days=10)["work_orders"] == 1
+
+
+DELETE = "DELETE FROM maintenance_schedules WHERE id = %s"
+
+
+@pytest.mark.parametrize("first", ["delete", "insert"])
+def test_of_who_deletes_a_schedule_and_who_inserts_an_order_of_it_the_later_is_refused(
+    garage: Garage, first: str
+) -> None:
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_days=300)
+    garage.check()
+    statements = [(DELETE.encode(), [schedule]), (SERVICE.encode(), [van, schedule, "open"])]
+    if first == "insert":
+        statements.reverse()
+    refused: list[psycopg.Error] = []
+    with _app(garage) as one, _app(garage) as other:
+
+        def follow() -> None:
+            try:
+                other.execute(*statements[1])
+            except psycopg.Error as error:
+                refused.append(error)
+
+        following = threading.Thread(target=follow)
+        with one.transaction():
+            one.execute(*statements[0])
+            following.start()
+            pid = other.info.backend_pid
+            while not garage.rows("SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", pid):
+                assert following.is_alive(), refused
+                time.sleep(0.01)
+        following.join(10)
+    assert [type(error) for error in refused] == [psycopg.errors.ForeignKeyViolation]
+    dangling = garage.rows(
+        "SELECT FROM work_orders w LEFT JOIN maintenance_schedules s ON s.id = w.schedule_id WHERE s.id IS NULL"
+    )
+    assert dangling == []
+
+
 @pytest.mark.parametrize("column", ["number", "rolled_at", "cancelled_at", "due_cycle"])
 def test_what_is_the_databases_no_application_writes(garage: Garage, column: str) -> None:
     with _app(garage) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
