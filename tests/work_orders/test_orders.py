@@ -170,7 +170,10 @@ def test_of_who_deletes_a_schedule_and_who_inserts_an_order_of_it_the_later_is_r
     van = garage.vehicle()
     schedule = garage.schedule(van, interval_days=300)
     garage.check()
-    statements = [(DELETE.encode(), [schedule]), (SERVICE.encode(), [van, schedule, "open"])]
+    statements: list[tuple[bytes, list[Any]]] = [
+        (DELETE.encode(), [schedule]),
+        (SERVICE.encode(), [van, schedule, "open"]),
+    ]
     if first == "insert":
         statements.reverse()
     refused: list[psycopg.Error] = []
