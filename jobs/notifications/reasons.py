@@ -7,7 +7,8 @@ from datetime import date
 from jobs.notifications.telling import LONGEST_TEXT, clip
 from jobs.notifications.words import Words
 
-# What is written by `db/queries/maintenance.py`, `roll_forward.py`, `meters.py` and `jobs/notifications/endpoints.py`.
+# What is written by `db/queries/`: `maintenance.py`, `roll_forward.py`, `meters.py`, `work_orders.py`, and by
+# `jobs/notifications/endpoints.py`.
 _WHOLE = {
     "due today": "due_today",
     "the odometer of its completion cannot be and was set aside": "km_doubted",
@@ -16,6 +17,11 @@ _WHOLE = {
     "completed without engine hours: they count from the next reading": "hours_missing",
     "completed before the service that it follows: nothing moves": "before_last",
     "read in the future": "in_future",
+    "Failed pre-trip inspection": "failed_pre_trip",
+    "Failed post-trip inspection": "failed_post_trip",
+    "Failed periodic inspection": "failed_periodic",
+    "Failed safety inspection": "failed_safety",
+    "Failed inspection": "failed_inspection",
     "it answered 410 Gone": "gone",
     "the URL leads to an address that is not the internet's": "private",
     "the URL leads to no address": "nowhere",
@@ -64,6 +70,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
     (re.compile(rf"runs backwards: {_NUMBER} after {_NUMBER}"), _two("backwards")),
     (re.compile(rf"jumps by {_NUMBER} in {_NUMBER} days"), _jump),
     (re.compile(rf"more than a later reading: {_NUMBER} before {_NUMBER}"), _two("later")),
+    (re.compile(r"Fault code (\S{1,40})"), lambda words, _, code: words.t("reason.fault", code=code)),
+    (re.compile(r"Anomaly: (.{1,100})"), lambda words, _, kind: words.t("reason.anomaly", kind=kind.replace("_", " "))),
     (re.compile(r"it failed for days, at last: (.{1,200})"), lambda words, _, why: words.t("reason.failed", why=why)),
 )
 

@@ -38,7 +38,8 @@ def opened_order(telling: Telling) -> View:
     """Return the view of an order that an inspection or another application has asked for."""
     t = telling.words.t
     number = telling.text("work_order_number", longest=40)
-    task, reason = telling.text("title", longest=LONGEST_NAME), telling.text("reason")
+    title, reason = telling.text("title", longest=LONGEST_NAME), _reason(telling, "")
+    task = say(telling.words, title) if title else None
     source = telling.text("source", longest=50)
     if source is not None:
         source = t(f"source.{source}") if telling.words.has(f"source.{source}") else source.replace("_", " ")

@@ -46,6 +46,8 @@ PICTURES = (
     Picture("maintenance_due", "fr", 360, 1120, is_dark=True),
     Picture("summary", "en", 1200, 1000),
     Picture("summary", "es", 360, 1000),
+    Picture("digest", "en", 1200, 1460),
+    Picture("digest", "de", 360, 1500, is_dark=True),
     Picture("fault_code", "en", 1200, 700, is_dark=True),
 )
 

@@ -24,12 +24,14 @@ RAISED = {
     "db/queries/roll_forward.py": {"work_order_flagged"},
     "db/queries/safety_events.py": {"safety_event"},
     "db/queries/telematics.py": {"connection_rejected"},
+    "db/queries/work_orders.py": {"work_order_opened"},
 }
 """What each module raises that inserts into `alerts`."""
 KINDS_RAISED = sorted(set().union(*RAISED.values()))
 
 # What the tenant wrote is in no language of ours, so that what is English is ours.
 THEIRS: dict[str, Any] = {"schedule_name": "Xyzzy", "vendor_name": "Qux", "checklist": ["Plugh"], "name": "Foo"}
+THEIRS |= {"title": "Xyzzy", "reason": "Plugh"}
 THEIRS |= {"geofence": "Bar", "code": "P0217"}
 ENGLISH = re.compile(
     r"\b(the|of|is|and|without|completed|due|answered|reading|hours|reports|since|fault|vehicle|overdue|odometer|meter"
@@ -54,6 +56,10 @@ def variants(kind: str) -> list[dict[str, Any]]:
         reasons = ["runs backwards: 10.0 after 120000.4", "jumps by 100160.4 in 1.0 days", "read in the future"]
         reasons += ["more than a later reading: 130000.0 before 120000.4"]
         return [{"reason": reason, "meter": meter} for reason in reasons for meter in ("odometer_km", "engine_hours")]
+    if kind == "work_order_opened":
+        found = [f"Failed {each}inspection" for each in ("", "pre-trip ", "post-trip ", "periodic ", "safety ")]
+        told = [{"title": title, "reason": title, "source": "inspection"} for title in found]
+        return [*told, {"title": "Fault code P0217", "source": "fault_code"}, {"title": "Anomaly: xyzzy"}]
     if kind.startswith("maintenance_"):
         reasons = ["15,020 of 15,000 km", "due today", "due since 2026-11-02", "due on 2026-12-24"]
         reasons += ["510 of 500 engine hours, forecast: the last reading is 5 days old; 9,020 of 9,000 mi"]
