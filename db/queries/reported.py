@@ -79,11 +79,12 @@ def _judging(meters: str, only: str = "true") -> TextClause:
         ),
         chosen AS MATERIALIZED (SELECT * FROM walked WHERE place > 0 LIMIT CAST(:most AS integer)),
         held AS MATERIALIZED (
-            SELECT c.*, bool_and(l.id IS NOT NULL) OVER (PARTITION BY c.vehicle_id, c.meter ORDER BY c.place) AS is_next
+            SELECT c.*, bool_and(coalesce(l.state = 'reported' AND l.value = c.value, false))
+                            OVER (PARTITION BY c.vehicle_id, c.meter ORDER BY c.place) AS is_next
             FROM chosen c
             LEFT JOIN LATERAL (
-                SELECT id FROM meter_readings WHERE id = c.id AND state = 'reported' AND value = c.value
-                LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+                SELECT state, value FROM meter_readings
+                WHERE id = c.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
             ) l ON true
         ),
         judged AS (
