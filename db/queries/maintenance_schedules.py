@@ -8,12 +8,29 @@ from sqlalchemy import Connection, text
 
 from db.queries.maintenance import _JUDGE as JUDGE
 from db.queries.maintenance import _METERS as METERS
-from db.queries.maintenance import OPEN
+from db.queries.maintenance import OPEN, natural
 from db.queries.maintenance import _forecast as forecast
 from db.queries.maintenance import _is_snoozed as is_snoozed
 
 _TENANT = "(SELECT app_tenant_id())"
 _IN_USE = "v.deleted_at IS NULL AND v.status NOT IN ('retired', 'sold')"
+
+# How many vehicles of a type have a schedule of their own of the same name, which goes before the type's.
+_OVERRIDDEN = f"""
+    overridden AS MATERIALIZED (
+        SELECT s.id, count(DISTINCT v.id) AS vehicles
+        FROM maintenance_schedules s
+        JOIN maintenance_schedules o ON o.name = s.name AND o.tenant_id = s.tenant_id
+        JOIN vehicles v ON v.id = o.vehicle_id AND v.vehicle_type = s.vehicle_type
+        WHERE s.tenant_id = {_TENANT} AND s.vehicle_type IS NOT NULL AND s.deleted_at IS NULL AND o.is_active
+          AND o.deleted_at IS NULL AND {_IN_USE}
+        GROUP BY s.id
+    ),
+    of_type AS MATERIALIZED (
+        SELECT v.vehicle_type, count(*) AS vehicles FROM vehicles v
+        WHERE v.tenant_id = {_TENANT} AND v.vehicle_type IS NOT NULL AND {_IN_USE} GROUP BY v.vehicle_type
+    )
+"""
 
 # Of how many rows a WITH yields the planner has no idea, and nests loops over thousands.
 WITHOUT_LOOPS = text("SELECT set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)")
@@ -47,12 +64,9 @@ _LIST = text(
         SELECT s.*, v.name AS vehicle, {_IN_USE} AS is_in_use
         FROM maintenance_schedules s LEFT JOIN vehicles v ON v.id = s.vehicle_id
         WHERE s.tenant_id = {_TENANT} AND s.deleted_at IS NULL
-        ORDER BY s.name, s.vehicle_type, v.name, s.id LIMIT :limit
+        ORDER BY s.name, s.vehicle_type, {natural("v.name")}, s.id LIMIT :limit
     ),
-    of_type AS MATERIALIZED (
-        SELECT v.vehicle_type, count(*) AS vehicles FROM vehicles v
-        WHERE v.tenant_id = {_TENANT} AND v.vehicle_type IS NOT NULL AND {_IN_USE} GROUP BY v.vehicle_type
-    ),
+    {_OVERRIDDEN},
     standing AS MATERIALIZED (
         SELECT j.schedule_id, count(*) FILTER (WHERE j.status = 'due') AS due,
                count(*) FILTER (WHERE j.status = 'overdue') AS overdue
@@ -60,14 +74,15 @@ _LIST = text(
     )
     SELECT s.id, n.slug, s.name, s.vehicle, s.vehicle_type, s.interval_days, s.interval_months, s.interval_distance,
            s.distance_unit, s.interval_engine_hours, s.anchor, s.is_active,
-           coalesce(y.vehicles, CASE WHEN s.is_in_use THEN 1 END, 0),
+           coalesce(y.vehicles - coalesce(r.vehicles, 0), CASE WHEN s.is_in_use THEN 1 END, 0),
            CASE WHEN s.is_active THEN coalesce(d.due, 0) ELSE 0 END,
            CASE WHEN s.is_active THEN coalesce(d.overdue, 0) ELSE 0 END
     FROM listed s
     JOIN tenants n ON n.id = s.tenant_id
     LEFT JOIN of_type y ON y.vehicle_type = s.vehicle_type
+    LEFT JOIN overridden r ON r.id = s.id
     LEFT JOIN standing d ON d.schedule_id = s.id
-    ORDER BY s.name, s.vehicle_type, s.vehicle, s.id
+    ORDER BY s.name, s.vehicle_type, {natural("s.vehicle")}, s.id
     """
 )
 
@@ -134,12 +149,15 @@ _UPCOMING = text(
                    {forecast("c.next_due_engine_hours", "c.hours", "c.hours_per_day")} AS on_hours
         ) f
     ),
+    {_OVERRIDDEN},
     unmet AS (
         SELECT count(*) AS schedules FROM maintenance_schedules s
+        LEFT JOIN of_type y ON y.vehicle_type = s.vehicle_type
+        LEFT JOIN overridden r ON r.id = s.id
         WHERE s.tenant_id = {_TENANT} AND s.is_active AND s.deleted_at IS NULL
           AND NOT EXISTS (SELECT FROM maintenance_triggers t WHERE t.schedule_id = s.id)
           AND (EXISTS (SELECT FROM vehicles v WHERE v.id = s.vehicle_id AND {_IN_USE})
-               OR s.vehicle_type IN (SELECT v.vehicle_type FROM vehicles v WHERE v.tenant_id = {_TENANT} AND {_IN_USE}))
+               OR y.vehicles > coalesce(r.vehicles, 0))
     )
     SELECT e.id, (SELECT slug FROM tenants WHERE id = {_TENANT}), e.vehicle, e.schedule, e.predicted_on,
            CASE e.predicted_on WHEN e.next_due_date THEN 'date' WHEN e.on_km THEN 'distance' ELSE 'engine hours' END,
@@ -150,7 +168,7 @@ _UPCOMING = text(
     FROM unmet u
     CROSS JOIN (SELECT count(*) AS unpredictable FROM expected WHERE predicted_on IS NULL) p
     LEFT JOIN expected e ON e.predicted_on <= CAST(:today AS date) + CAST(:days AS integer)
-    ORDER BY e.predicted_on, e.vehicle, e.schedule, e.id LIMIT :limit
+    ORDER BY e.predicted_on, {natural("e.vehicle")}, e.schedule, e.id LIMIT :limit
     """
 )
 

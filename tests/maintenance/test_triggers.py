@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from db.queries.maintenance_schedules import Outlook, list_schedules, list_upcoming
 from tests.maintenance.garage import Garage, day
 
 
@@ -152,5 +153,27 @@ def test_of_one_name_what_a_vehicle_has_of_its_own_goes_before_what_its_type_has
         ("maintenance_due", "Van 2: oil change: due today"),
     ]
 
+    def vehicles() -> dict[str, int]:
+        listed = garage.do(list_schedules, garage.now, garage.now.date(), 10)
+        return {each.vehicle or "type": each.vehicles for each in listed}
+
+    assert vehicles() == {"type": 1, "Van 1": 1}
     garage.admin.execute("UPDATE maintenance_schedules SET name = 'tyres' WHERE vehicle_id IS NOT NULL")
     assert garage.check()["triggers_changed"] == 1, "each is a service of its own"
+    assert vehicles() == {"type": 2, "Van 1": 1}
+
+
+def test_a_type_whose_vehicles_all_have_their_own_waits_for_no_check(garage: Garage) -> None:
+    for number in (10, 2):
+        garage.schedule(garage.vehicle(f"Van {number}", vehicle_type="van"), interval_days=30)
+    garage.check()
+    garage.schedule(vehicle_type="van", interval_days=30)
+
+    def outlook() -> Outlook:
+        seen: Outlook = garage.do(list_upcoming, garage.now, garage.now.date(), 90, 10)
+        return seen
+
+    assert [each.vehicle for each in outlook().upcoming] == ["Van 2", "Van 10"], "as people count"
+    assert outlook().unmet == 0
+    garage.vehicle("Van 3", vehicle_type="van")
+    assert outlook().unmet == 1
