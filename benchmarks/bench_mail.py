@@ -29,7 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "maintenance_due": {
         "schedule_name": "Oil change",
         "work_order_id": "0193f1a0-0000-7000-8000-000000000001",
-        "work_order_number": "WO-2026-00042",
+        "work_order_number": "WO-000042",
         "reason": "Oil change: 15,020 of 15,000 km",
         "due_on": "2026-11-20",
         "predicted_on": "2026-11-24",

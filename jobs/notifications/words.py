@@ -90,7 +90,7 @@ class Words:
     def moment(self, at: datetime) -> str:
         """Return an instant on the recipient's clock: `20.11.2026, 07:32`."""
         local = at.astimezone(self.zone)
-        return f"{format_date(local, 'medium', self.locale)}, {format_time(local, 'short', locale=self.locale)}"
+        return f"{self.date(local)}, {format_time(local, 'short', locale=self.locale)}"
 
     def in_sentence(self, at: datetime) -> dict[str, str]:
         """Return an instant on the recipient's clock as `day` and `clock`: `20.11.2026` and `um 07:32 Uhr`."""
@@ -101,7 +101,7 @@ class Words:
 
     def day(self, on: date) -> str:
         """Return a date, with its weekday."""
-        return format_date(on, "full", self.locale)
+        return self._ordinal(on, format_date(on, "full", self.locale))
 
     def number(self, value: float) -> str:
         """Return a number, to one decimal."""
@@ -114,7 +114,7 @@ class Words:
 
     def date(self, on: date) -> str:
         """Return a date, short: `20.11.2026`."""
-        return format_date(on, "medium", self.locale)
+        return self._ordinal(on, format_date(on, "medium", self.locale))
 
     def in_unit(self, value: float, unit: str) -> str:
         """Return a whole number of `km`, `mi` or `engine hours`."""
@@ -130,3 +130,7 @@ class Words:
         """Return a distance in whole kilometres, or in whole miles."""
         unit, value = ("length-mile", km / _KM_PER_MILE) if self.uses_miles else ("length-kilometer", km)
         return format_unit(round(value), unit, length="short", locale=self.locale)
+
+    def _ordinal(self, on: date, written: str) -> str:
+        """Return a date with the first of a month as the French write it, and no pattern of Babel's does: `1er`."""
+        return re.sub(r"\b1\b", "1er", written, count=1) if self.language == "fr" and on.day == 1 else written

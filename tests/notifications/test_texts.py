@@ -3,7 +3,7 @@
 import re
 import string
 from dataclasses import replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from html.parser import HTMLParser
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -301,6 +301,15 @@ def test_a_level_never_reads_like_the_limit_that_it_is_below(locale: str, level:
     mail = changed("low_fuel", locale, percent=level, threshold_percent=15)
     assert mail.subject.replace("\xa0", " ").replace("\u202f", " ").endswith(f": {said}")
     assert re.search(r": 15\s?%$", mail.text, re.MULTILINE)
+
+
+def test_the_first_of_a_month_is_an_ordinal_in_french() -> None:
+    words = words_of("fr", None, "Europe/Paris")
+    assert words.day(date(2026, 12, 1)) == "mardi 1er décembre 2026"
+    assert words.day(date(2026, 12, 11)) == "vendredi 11 décembre 2026"
+    assert words.moment(datetime(2026, 9, 1, 5, tzinfo=UTC)) == "1er sept. 2026, 07:00"
+    assert words_of("fr_CA", None).date(date(2026, 1, 1)).startswith("1er ")
+    assert words_of("es", None).day(date(2026, 12, 1)) == "martes, 1 de diciembre de 2026"
 
 
 def test_a_level_that_nobody_measured_is_left_out() -> None:
