@@ -1,16 +1,17 @@
 """Notifications on their way out: claimed for a while, sent by somebody else, recorded by claim. Over all tenants."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.sql.expression import bindparam
 
-from db.queries.folded import TEXT, details_of, told_at
+from db.queries.folded import TEXT, details_of, told_at, vehicle_of
 
 LEASE_S = 180
 """A claim that nobody has ended by then is another's: its worker is gone. By the database's clock, which all share."""
@@ -21,7 +22,12 @@ _DIGEST = "sha256(convert_to(n.tenant_id || ':' || lower(n.address), 'UTF8'))"
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A claimed notification, with all that its text needs. What was folded into it is read apart."""
+    """A claimed notification, with all that its text needs. What was folded into it is read apart.
+
+    Args:
+        address_digest: as `suppressed_addresses` knows the address: what its small letters are is for the database to
+            say, and for nobody else.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -51,6 +57,7 @@ class Notice:
     connection: str | None
     provider: str | None
     is_resolution: bool = False
+    address_digest: bytes = b""
 
 
 _IS_FREE = "n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())"
@@ -117,8 +124,23 @@ _FOUND_IN_TURN = f"""
         LIMIT :batch
     )
 """
-# The endpoints that anything waits for, from one to the next by the index; then a few of each. That an alert is over
-# is told once all is told that came before.
+_OF_ENDPOINT = f"""
+    SELECT n.id, n.tenant_id, n.priority, n.next_attempt_at
+    FROM generate_series(0, 3) AS p (priority)
+    CROSS JOIN LATERAL (
+        SELECT n.id, n.tenant_id, n.priority, n.next_attempt_at FROM notifications n
+        WHERE n.state = 'ready' AND n.channel = :channel AND n.endpoint_id = w.endpoint_id
+          AND n.priority = p.priority AND {_IS_FREE}
+          AND NOT (n.is_resolution AND EXISTS (
+              SELECT FROM notifications o
+              WHERE o.state = 'ready' AND o.endpoint_id = n.endpoint_id AND o.alert_id = n.alert_id
+                AND NOT o.is_resolution))
+        ORDER BY n.next_attempt_at LIMIT {{each}}
+    ) n
+    ORDER BY n.priority, n.next_attempt_at LIMIT {{each}}"""
+# The endpoints that anything waits for, from one to the next by the index, and the first of each; then a few of those
+# whose turn it is: tenants take turns, and who works comes before who does not. That an alert is over is told once all
+# is told that came before.
 _FOUND_BY_ENDPOINT = f"""
     waiting (endpoint_id) AS (
         (SELECT n.endpoint_id FROM notifications n
@@ -130,23 +152,26 @@ _FOUND_BY_ENDPOINT = f"""
                 ORDER BY n.endpoint_id LIMIT 1)
         FROM waiting w WHERE w.endpoint_id IS NOT NULL
     ),
+    turns AS (
+        SELECT w.endpoint_id, n.priority, n.next_attempt_at, e.failing_since IS NOT NULL AS is_failing,
+               coalesce(b.number, 0) + row_number() OVER (
+                   PARTITION BY n.tenant_id ORDER BY n.priority, e.failing_since IS NOT NULL, n.next_attempt_at) AS turn
+        FROM waiting w
+        CROSS JOIN LATERAL ({_OF_ENDPOINT.format(each=1)}) n
+        LEFT JOIN webhook_endpoints e ON e.id = w.endpoint_id
+        LEFT JOIN (SELECT tenant_id, count(*) AS number FROM webhook_endpoints WHERE id = ANY (:busy) GROUP BY 1) b
+          ON b.tenant_id = n.tenant_id
+        WHERE w.endpoint_id <> ALL (:busy)
+    ),
     found AS MATERIALIZED (
-        SELECT d.* FROM waiting w
+        SELECT d.id
+        FROM (SELECT endpoint_id FROM turns WHERE turn <= :of_tenant
+              ORDER BY priority, is_failing, turn, next_attempt_at LIMIT :endpoints) w
+        CROSS JOIN LATERAL ({_OF_ENDPOINT.format(each=":each")}) o
         CROSS JOIN LATERAL (
-            SELECT e.* FROM generate_series(0, 3) AS p (priority)
-            CROSS JOIN LATERAL (
-                SELECT n.id, n.priority, n.next_attempt_at FROM notifications n
-                WHERE n.state = 'ready' AND n.channel = :channel AND n.endpoint_id = w.endpoint_id
-                  AND n.priority = p.priority AND {_IS_FREE}
-                  AND NOT (n.is_resolution AND EXISTS (
-                      SELECT FROM notifications o
-                      WHERE o.state = 'ready' AND o.endpoint_id = n.endpoint_id AND o.alert_id = n.alert_id
-                        AND NOT o.is_resolution))
-                ORDER BY n.next_attempt_at LIMIT :each FOR UPDATE SKIP LOCKED
-            ) e
-            ORDER BY e.priority, e.next_attempt_at LIMIT :each
+            SELECT n.id FROM notifications n WHERE n.id = o.id AND n.state = 'ready' AND {_IS_FREE}
+            FOR UPDATE SKIP LOCKED
         ) d
-        ORDER BY d.priority, d.next_attempt_at LIMIT :batch
     )
 """
 _CLAIM = f"""
@@ -154,39 +179,43 @@ _CLAIM = f"""
     due AS MATERIALIZED (
         SELECT d.* FROM found f
         CROSS JOIN LATERAL (
-            SELECT n.id, n.tenant_id, n.alert_id, n.user_id, n.address, n.priority, n.next_attempt_at,
-                   CASE WHEN n.expires_at <= :now THEN 'expired'
-                        WHEN EXISTS (SELECT FROM suppressed_addresses s
-                                     WHERE s.tenant_id = n.tenant_id AND s.address_digest = {_DIGEST}
-                                       AND s.category IN ('all', n.category)) THEN 'suppressed'
-                        WHEN n.while_open AND EXISTS (SELECT FROM alerts a WHERE a.id = n.alert_id
-                                                      AND a.resolved_at IS NOT NULL) THEN 'suppressed' END AS end_state,
+            SELECT n.id,
                    CASE WHEN n.expires_at <= :now THEN 'too late'
+                        WHEN t.is_active IS NOT TRUE OR t.deleted_at IS NOT NULL THEN 'the tenant is not active'
+                        WHEN n.user_id IS NOT NULL AND (u.id IS NULL OR u.status <> 'active') THEN 'the user has left'
+                        WHEN n.endpoint_id IS NOT NULL AND e.id IS NULL THEN 'the endpoint is disabled'
                         WHEN n.while_open AND EXISTS (SELECT FROM alerts a WHERE a.id = n.alert_id
                                                       AND a.resolved_at IS NOT NULL) THEN 'resolved'
-                        ELSE 'unsubscribed, or the address does not exist' END AS end_reason
-            FROM notifications n WHERE n.id = f.id
+                        WHEN EXISTS (SELECT FROM suppressed_addresses s
+                                     WHERE s.tenant_id = n.tenant_id AND s.address_digest = {_DIGEST}
+                                       AND s.category IN ('all', n.category))
+                        THEN 'unsubscribed, or the address does not exist' END AS end_reason
+            FROM notifications n
+            LEFT JOIN tenants t ON t.id = n.tenant_id
+            LEFT JOIN users u ON u.tenant_id = n.tenant_id AND u.id = n.user_id AND u.deleted_at IS NULL
+            LEFT JOIN webhook_endpoints e ON e.id = n.endpoint_id AND e.disabled_at IS NULL AND e.deleted_at IS NULL
+            WHERE n.id = f.id
         ) d
     ),
     dropped AS (
         UPDATE notifications n
-        SET state = d.end_state, reason = d.end_reason, finished_at = :now, claim_token = NULL, claimed_until = NULL
-        FROM due d WHERE n.id = d.id AND d.end_state IS NOT NULL
+        SET state = CASE d.end_reason WHEN 'too late' THEN 'expired' ELSE 'suppressed' END, reason = d.end_reason,
+            finished_at = :now, claim_token = NULL, claimed_until = NULL
+        FROM due d WHERE n.id = d.id AND d.end_reason IS NOT NULL
         RETURNING n.id
     ),
     claimed AS (
         UPDATE notifications n
         SET claim_token = :token, claimed_until = clock_timestamp() + make_interval(secs => {LEASE_S}),
             attempts = n.attempts + 1
-        FROM due d WHERE n.id = d.id AND d.end_state IS NULL
+        FROM due d WHERE n.id = d.id AND d.end_reason IS NULL
         RETURNING n.*
     )
     SELECT n.id, n.tenant_id, t.name, n.channel, n.address, n.endpoint_id, n.is_named, n.category, n.kind,
            n.severity, n.attempts, n.created_at, least(n.expires_at, '9998-12-31'), u.locale, t.locale,
            u.time_zone, t.time_zone, t.settings ->> 'units', n.alert_id, left(a.subject, 2000), {TEXT},
            {told_at("a.opened_at")}, {told_at("a.resolved_at")},
-           left(coalesce(v.name, a.details ->> 'vehicle_name'), 500), left(c.name, 500), c.provider,
-           n.is_resolution, k.dropped
+           left(v.name, 500), left(c.name, 500), c.provider, n.is_resolution, {_DIGEST}, k.dropped
     FROM (SELECT count(*) AS dropped FROM dropped) k
     LEFT JOIN claimed n ON true
     LEFT JOIN tenants t ON t.id = n.tenant_id
@@ -196,30 +225,54 @@ _CLAIM = f"""
     LEFT JOIN connections c ON c.id = a.connection_id
     ORDER BY n.priority, n.next_attempt_at, n.id
     """
-_CLAIM_IN_TURN = text(_CLAIM.format(found=_FOUND_IN_TURN))
-_CLAIM_BY_ENDPOINT = text(_CLAIM.format(found=_FOUND_BY_ENDPOINT))
+_CLAIM_IN_TURN = text(_CLAIM.replace("{found}", _FOUND_IN_TURN))
+_CLAIM_BY_ENDPOINT = text(_CLAIM.replace("{found}", _FOUND_BY_ENDPOINT)).bindparams(
+    bindparam("busy", type_=ARRAY(PG_UUID))
+)
 
 
-def claim(
-    connection: Connection, channel: str, token: UUID, now: datetime, *, batch: int, each: int | None = None
-) -> tuple[list[Notice], int]:
-    """Take what is due for a while; end what is too late, unsubscribed or resolved meanwhile.
+def claim(connection: Connection, channel: str, token: UUID, now: datetime, *, batch: int) -> tuple[list[Notice], int]:
+    """Take what is due for a while; end what is too late or resolved, and what nobody is there for any more.
 
-    Critical first; within a priority tenants, or endpoints, take turns.
-
-    Args:
-        each: at most so many of one endpoint; None for a channel that has none.
+    Critical first; within a priority tenants take turns.
 
     Returns:
         What was taken, and how many were ended.
     """
     values = {"channel": channel, "token": token, "now": now, "batch": batch}
-    if each is None:
-        rows = connection.execute(_CLAIM_IN_TURN, values).all()
-    else:
-        rows = connection.execute(_CLAIM_BY_ENDPOINT, values | {"each": each}).all()
-    found = [Notice(*(*row[:21], details_of(row[21]), *row[22:-1])) for row in rows if row[0] is not None]
-    return found, rows[0][-1]
+    return _taken(connection.execute(_CLAIM_IN_TURN, values).all())
+
+
+def claim_of_endpoints(
+    connection: Connection,
+    channel: str,
+    token: UUID,
+    now: datetime,
+    *,
+    endpoints: int,
+    each: int,
+    of_tenant: int,
+    busy: Collection[UUID],
+) -> tuple[list[Notice], int]:
+    """Take what is due for so many endpoints, as `claim` does.
+
+    Args:
+        each: at most so many of one endpoint.
+        of_tenant: at most so many endpoints of one tenant, those that are busy included.
+        busy: endpoints that are being called: theirs waits.
+    """
+    values = {"channel": channel, "token": token, "now": now, "endpoints": endpoints, "each": each}
+    rows = connection.execute(_CLAIM_BY_ENDPOINT, values | {"of_tenant": of_tenant, "busy": list(busy)})
+    return _taken(rows.all())
+
+
+def _taken(rows: Sequence[Sequence[Any]]) -> tuple[list[Notice], int]:
+    return [_notice(row) for row in rows if row[0] is not None], rows[0][-1]
+
+
+def _notice(row: Sequence[Any]) -> Notice:
+    details = details_of(row[21])
+    return Notice(*(*row[:21], details, *row[22:24], vehicle_of(row[24], details), *row[25:-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,13 +324,18 @@ _RECORD = text(
         FROM recorded n JOIN told o ON o.id = n.id WHERE o.is_bad_address
         ON CONFLICT DO NOTHING
     )
-    SELECT count(*) FROM recorded
+    SELECT (SELECT count(*) FROM recorded),
+           (SELECT count(*) FROM told o JOIN notification_attempts t ON (t.notification_id, t.at) = (o.id, o.at))
     """
 ).bindparams(bindparam("outcomes", type_=JSONB))
 
 
 def record(connection: Connection, token: UUID, outcomes: Sequence[Outcome]) -> int:
-    """Write how attempts ended. Returns how many were still this claim's: the others are another worker's by now."""
+    """Write how attempts ended; twice is harmless.
+
+    Returns:
+        How many were still this claim's, or are written already: the others are another worker's by now.
+    """
     rows = [
         {
             "id": str(each.id),
@@ -292,4 +350,5 @@ def record(connection: Connection, token: UUID, outcomes: Sequence[Outcome]) -> 
         }
         for each in outcomes
     ]
-    return int(connection.execute(_RECORD, {"token": token, "outcomes": rows}).scalar_one())
+    recorded, before = connection.execute(_RECORD, {"token": token, "outcomes": rows}).one()
+    return int(recorded) + int(before)

@@ -1,14 +1,30 @@
 """What was folded into one notification: a storm, or a digest."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
-TEXT = "left(a.message, 2000), CASE WHEN length(a.details::text) < 50000 THEN a.details::text END"
+_MOST_BYTES = 50_000
+_MOST_LEVELS = 100
+_MOST_DIGITS = 100
+# The size first, as it is stored and as it is unpacked, then the depth, then every number, the text last: 1e131071 has
+# 12 bytes as it is stored and 131,072 as text. What was written before its bound may be a text of more than a gigabyte,
+# and that ends the statement for all of its rows.
+TEXT = f"""
+    left(a.message, 2000),
+    CASE WHEN pg_column_size(a.details) >= {_MOST_BYTES} THEN NULL
+         WHEN pg_column_size(a.details || jsonb_build_object()) >= {_MOST_BYTES} THEN NULL
+         WHEN jsonb_path_exists(a.details, 'strict $.**{{{_MOST_LEVELS}}}') THEN NULL
+         WHEN EXISTS (SELECT FROM jsonb_path_query(a.details, 'strict $.** ? (@.type() == "number")') AS n (value)
+                      WHERE abs(n.value::numeric) > 1e{_MOST_DIGITS} OR scale(n.value::numeric) > {_MOST_DIGITS})
+         THEN NULL
+         WHEN length(a.details::text) < {_MOST_BYTES} THEN a.details::text END"""
 """Others write alerts too, of any size and depth; `details_of` reads what comes of the second."""
 
 
@@ -24,6 +40,18 @@ def details_of(written: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return details if isinstance(details, dict) else {}
+
+
+def vehicle_of(name: str | None, details: dict[str, Any]) -> str | None:
+    """Return a vehicle's name; what the alert calls it where there is none."""
+    told = details.get("vehicle_name")
+    return name if name is not None or not isinstance(told, str) else told[:500]
+
+
+def is_of_the_row(error: SQLAlchemyError) -> bool:
+    """Tell whether it is one row that cannot be read, and not the database that is away."""
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return isinstance(error, DataError) or (state or "").startswith("54")  # program_limit_exceeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +79,29 @@ class Folded:
     lines: list[Line]
 
 
+_FEW = 5
+"""Of each kind at first, so that one flood does not hide all else."""
+# By name as people count: Van 2 before Van 12.
+_NATURAL = "regexp_replace(left(v.name, 200), '[0-9]+', '', 'g'), length(v.name), left(v.name, 200)"
 _FOLDED = text(
     f"""
+    WITH placed AS (
+        SELECT n.id, row_number() OVER (PARTITION BY n.category, n.kind
+                                        ORDER BY n.priority, {_NATURAL}, n.created_at, n.id) AS place
+        FROM notifications n
+        LEFT JOIN alerts a ON a.id = n.alert_id
+        LEFT JOIN vehicles v ON v.id = a.vehicle_id
+        WHERE n.folded_into = :id
+    )
     SELECT n.category, n.kind, n.severity, n.alert_id, left(a.subject, 2000), {TEXT}, {told_at("a.opened_at")},
-           left(coalesce(v.name, a.details ->> 'vehicle_name'), 500), left(c.name, 500), c.provider
-    FROM notifications n
+           left(v.name, 500), left(c.name, 500), c.provider
+    FROM (SELECT p.*, f.priority FROM placed p JOIN notifications f USING (id)
+          ORDER BY p.place > {_FEW}, f.priority, f.category, f.kind, p.place LIMIT :most) p
+    JOIN notifications n USING (id)
     LEFT JOIN alerts a ON a.id = n.alert_id
     LEFT JOIN vehicles v ON v.id = a.vehicle_id
     LEFT JOIN connections c ON c.id = a.connection_id
-    WHERE n.folded_into = :id
-    ORDER BY n.priority, n.category, n.created_at, n.id LIMIT :most
+    ORDER BY p.place > {_FEW}, n.priority, n.category, n.kind, p.place
     """
 )
 _COUNTS = text(
@@ -69,7 +110,12 @@ _COUNTS = text(
 
 
 def read_folded(connection: Connection, notification_id: UUID, *, most: int) -> Folded:
-    """Return what a summary or digest tells of: the worst first."""
+    """Return what a summary or digest tells of: the worst first, and a few of each kind before many of one."""
     counts = {(row[0], row[1]): row[2] for row in connection.execute(_COUNTS, {"id": notification_id})}
     rows = connection.execute(_FOLDED, {"id": notification_id, "most": most})
-    return Folded(counts, [Line(*(*row[:6], details_of(row[6]), *row[7:])) for row in rows])
+    return Folded(counts, [_line(row) for row in rows])
+
+
+def _line(row: Sequence[Any]) -> Line:
+    details = details_of(row[6])
+    return Line(*(*row[:6], details, row[7], vehicle_of(row[8], details), *row[9:]))

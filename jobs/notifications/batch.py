@@ -5,7 +5,8 @@ between a server's acceptance and our record. A worker killed there sends those 
 """
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -14,19 +15,17 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import Database
-from db.queries import deliveries as queries
 from db.queries.deliveries import LEASE_S, Notice, Outcome
-from db.queries.folded import Folded, read_folded
+from db.queries.folded import Folded, is_of_the_row, read_folded
 from integrations.mail import Accepted, MailServerAway, MailSession, NotTaken
 from integrations.mime import UnsendableMail, build, check_address
-from jobs.notifications.compose import FOLDING, MOST_LINES, Letterhead, compose
+from jobs.notifications.compose import MOST_LINES, Letterhead, compose
+from jobs.notifications.recorder import Recorder
 from jobs.notifications.retries import MAIL_S, next_try
 from jobs.outcomes import Counts
 
 _log = structlog.get_logger()
 
-RECORD_AFTER = 10
-RECORD_S = 0.25
 _SEND_FOR_S = LEASE_S / 4
 """How far into its claim a batch is sent; a single mail may take as long again, twice."""
 
@@ -34,12 +33,6 @@ _SEND_FOR_S = LEASE_S / 4
 def now_utc() -> datetime:
     """Return the present."""
     return datetime.now(UTC)
-
-
-def count(counts: Counts, word: str, number: int) -> None:
-    """Add to a count; of nothing there is no word."""
-    if number:
-        counts[word] = counts.get(word, 0) + number
 
 
 class _Envelope(NamedTuple):
@@ -64,12 +57,7 @@ class Batch:
         self._database = database
         self._session = session
         self._letterhead = letterhead
-        self._token = token
-        self._counts = counts
-        self._unrecorded: list[Outcome] = []
-        self._since = 0.0
-        self._recorder: ThreadPoolExecutor | None = None
-        self._recording: Future[None] | None = None
+        self._recorder = Recorder(database, token, counts)
         self.answered = 0
 
     def send(self, notices: list[Notice]) -> None:
@@ -77,25 +65,31 @@ class Batch:
 
         Raises:
             MailServerAway: the session is over.
+            SQLAlchemyError: the database is away; what was sent is recorded as soon as it is back.
         """
         stop_at = time.monotonic() + _SEND_FOR_S
         waiting = iter(notices)
-        with ThreadPoolExecutor(1, "mails-write") as writer, ThreadPoolExecutor(1, "mails-record") as recorder:
-            self._recorder = recorder
+        with self._recorder, ThreadPoolExecutor(1, "mails-write") as writer:
             written = writer.map(self._write, notices)
             try:
                 for notice in waiting:
                     if time.monotonic() > stop_at:
                         self._give_back([notice, *waiting])
                         break
-                    self._keep(self._attempt(notice, next(written)))
-            except MailServerAway:
+                    self._send(notice, written)
+            except (MailServerAway, SQLAlchemyError):
                 self._give_back(list(waiting))
                 raise
             finally:
                 writer.shutdown(wait=False, cancel_futures=True)
-                self._begin_record()
-                self._end_record()
+
+    def _send(self, notice: Notice, written: Iterator[_Envelope | str]) -> None:
+        try:
+            envelope = next(written)
+        except SQLAlchemyError:
+            self._give_back([notice])
+            raise
+        self._recorder.keep([self._attempt(notice, envelope)])
 
     def _write(self, notice: Notice) -> _Envelope | str:
         """Return a mail as it is sent, or why there is none. No mail of one row may end the run of all."""
@@ -104,9 +98,9 @@ class Batch:
             return _Envelope(check_address(mail.sender), check_address(mail.to), build(mail))
         except UnsendableMail as error:
             return str(error)
-        except SQLAlchemyError:
-            raise
         except Exception as error:
+            if isinstance(error, SQLAlchemyError) and not is_of_the_row(error):
+                raise
             _log.exception("mail_not_written", notification=str(notice.id))
             return f"it cannot be written: {type(error).__name__}"
 
@@ -118,7 +112,7 @@ class Batch:
             answer = self._session.send(written.sender, written.to, written.content)
         except MailServerAway as error:
             if error.in_mail:
-                self._keep(self._put_off(notice, at, str(error), None))
+                self._recorder.keep([self._put_off(notice, at, str(error), None)])
             else:
                 self._give_back([notice])
             raise
@@ -140,41 +134,11 @@ class Batch:
         return Outcome(notice.id, "ready", "deferred", at, reason, code, next_at=again_at)
 
     def _read_folded(self, notice: Notice) -> Folded | None:
-        if notice.kind not in FOLDING:
+        if notice.alert_id is not None:
             return None
         with self._database.system_transaction() as connection:
             return read_folded(connection, notice.id, most=MOST_LINES)
 
     def _give_back(self, notices: list[Notice]) -> None:
         now = now_utc()
-        for notice in notices:
-            self._unrecorded.append(Outcome(notice.id, "ready", None, now))
-
-    def _keep(self, outcome: Outcome) -> None:
-        if not self._unrecorded:
-            self._since = time.monotonic()
-        self._unrecorded.append(outcome)
-        if len(self._unrecorded) >= RECORD_AFTER or time.monotonic() - self._since >= RECORD_S:
-            self._begin_record()
-
-    def _begin_record(self) -> None:
-        """Record what has come together while the next mails are sent; the group before is then recorded."""
-        self._end_record()
-        if self._unrecorded:
-            assert self._recorder is not None
-            self._recording = self._recorder.submit(self._record, self._unrecorded)
-            self._unrecorded = []
-
-    def _end_record(self) -> None:
-        if self._recording is not None:
-            recording, self._recording = self._recording, None
-            recording.result()
-
-    def _record(self, outcomes: list[Outcome]) -> None:
-        with self._database.statement() as connection:
-            recorded = queries.record(connection, self._token, outcomes)
-        words = {"ready": "put_off", "sent": "sent", "failed": "failed"}
-        for outcome in outcomes:
-            if outcome.attempt is not None:
-                count(self._counts, words[outcome.state], 1)
-        count(self._counts, "lost", len(outcomes) - recorded)
+        self._recorder.keep([Outcome(notice.id, "ready", None, now) for notice in notices])

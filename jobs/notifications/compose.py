@@ -76,12 +76,16 @@ def write(notice: Notice, folded: Folded | None, app_url: str | None, unsubscrib
     words = words_of(notice.locale, notice.tenant_locale, notice.time_zone, notice.tenant_zone, notice.units)
     try:
         view, context = _context(notice, folded, words, app_url)
-        template = OF_KIND.get(notice.kind, "alert")
-        return render(template, _complete(context, view, notice, words, unsubscribe_url))
+        return render(_template(notice.kind, folded), _complete(context, view, notice, words, unsubscribe_url))
     except (RenderError, KeyError) as error:
         _log.error("template_failed", kind=clip(notice.kind, 60), language=words.language, error=str(error)[:200])
         plain = View(clip(notice.message or notice.kind), words.t("alert.lead", tenant=clip(notice.tenant)))
         return render("alert", _complete({}, plain, notice, words, unsubscribe_url))
+
+
+def _template(kind: str, folded: Folded | None) -> str:
+    """Return the template; an alert may be called `summary` by whoever raised it, and is none."""
+    return "alert" if folded is None and kind in FOLDING else OF_KIND.get(kind, "alert")
 
 
 def _context(notice: Notice, folded: Folded | None, words: Words, app_url: str | None) -> tuple[View, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """One run of the delivery: plan, then send for the length of a slice."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parseaddr
 
 from db.encryption import Keyring
@@ -11,6 +12,7 @@ from integrations.webhooks_out import WebhookSender
 from jobs.notifications import endpoints, mails
 from jobs.notifications.compose import Letterhead
 from jobs.notifications.planning import plan
+from jobs.notifications.recorder import count
 from jobs.notifications.unsubscribe import Unsubscriber
 from jobs.outcomes import Counts, NextSlice
 from jobs.run import Run
@@ -31,27 +33,29 @@ def deliver(run: Run) -> Counts | NextSlice:
 
 
 def call(run: Run) -> Counts | NextSlice:
-    """Call the webhooks that are due, then tell the chats."""
+    """Call the webhooks that are due and tell the chats, side by side: neither keeps the other waiting."""
     settings = get_settings()
     until = time.monotonic() + settings.slice_s
     keyring = Keyring.from_settings([key.get_secret_value() for key in settings.encryption_keys])
     app_url = settings.app_url.rstrip("/") if settings.app_url else None
-    counts: Counts = {}
-    is_more = False
     with WebhookSender(allow_loopback=settings.loopback_webhooks) as sender:
+        chat_sender = ChatSender(allow_loopback=settings.loopback_webhooks)
         ways = {
             "webhook": endpoints.webhooks(keyring, sender),
-            "apprise": endpoints.chats(
-                keyring, ChatSender(allow_loopback=settings.loopback_webhooks), run.database, app_url
-            ),
+            "apprise": endpoints.chats(keyring, chat_sender, run.database, app_url),
         }
-        for channel, send in ways.items():
-            told, has_more = endpoints.call_due(
-                run.database, channel, send, until=until, schedule_s=endpoints.SCHEDULES[channel]
-            )
-            counts = {word: counts.get(word, 0) + told.get(word, 0) for word in counts | told}
-            is_more = is_more or has_more
-    return NextSlice(counts) if is_more else counts
+
+        def call_by(channel: str) -> tuple[Counts, bool]:
+            schedule_s = endpoints.SCHEDULES[channel]
+            return endpoints.call_due(run.database, channel, ways[channel], until=until, schedule_s=schedule_s)
+
+        with ThreadPoolExecutor(len(ways), thread_name_prefix="channel") as threads:
+            told = list(threads.map(call_by, ways))
+    counts: Counts = {}
+    for each, _ in told:
+        for word, number in each.items():
+            count(counts, word, number)
+    return NextSlice(counts) if any(is_more for _, is_more in told) else counts
 
 
 def mail_server(settings: Settings) -> MailServer | None:

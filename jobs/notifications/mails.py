@@ -8,8 +8,9 @@ import structlog
 from db.engine import Database
 from db.queries import deliveries, outages
 from integrations.mail import MailServer, MailServerAway, MailSession
-from jobs.notifications.batch import Batch, count, now_utc
+from jobs.notifications.batch import Batch, now_utc
 from jobs.notifications.compose import Letterhead
+from jobs.notifications.recorder import count
 from jobs.outcomes import Counts
 
 _log = structlog.get_logger()

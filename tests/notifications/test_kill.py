@@ -15,7 +15,6 @@ SENDER = """
 import os
 from jobs import process
 from jobs.notifications import delivery, mails
-from jobs.notifications.batch import Batch
 from jobs.settings import get_settings
 print(os.getpid(), flush=True)
 settings = get_settings()

@@ -10,8 +10,8 @@ import pytest
 
 from db.queries.deliveries import Outcome
 from jobs.notifications import delivery, mails
-from jobs.notifications.batch import Batch
 from jobs.notifications.mails import MOST_ENDED
+from jobs.notifications.recorder import Recorder
 from jobs.settings import get_settings
 from tests.notifications.conftest import DELIVER, Desk, Inbox, Received
 
@@ -114,7 +114,7 @@ def test_killed_between_the_server_and_the_record_a_mail_is_repeated_under_the_s
     told.alert()
     told.deliver_plan()
     with monkeypatch.context() as patch:
-        patch.setattr(Batch, "_record", lambda self, outcomes: None)  # the process ended before it
+        patch.setattr(Recorder, "_record", lambda self, outcomes: None)  # the process ended before it
         told.send()
     assert len(inbox.mails) == 1
     assert told.states() == {"ready": 1}
@@ -133,15 +133,15 @@ def test_a_frozen_worker_that_wakes_up_records_nothing_of_what_is_another_s_by_n
 ) -> None:
     told.alert()
     told.deliver_plan()
-    record = Batch._record
+    record = Recorder._record
 
-    def frozen_before_it(self: Batch, outcomes: list[Outcome]) -> None:
-        monkeypatch.setattr(Batch, "_record", record)
+    def frozen_before_it(self: Recorder, outcomes: list[Outcome]) -> None:
+        monkeypatch.setattr(Recorder, "_record", record)
         told.pass_time(timedelta(minutes=5))
         assert told.send() == {"sent": 1}
         record(self, outcomes)
 
-    monkeypatch.setattr(Batch, "_record", frozen_before_it)
+    monkeypatch.setattr(Recorder, "_record", frozen_before_it)
 
     assert told.send() == {"sent": 1, "lost": 1}
     assert told.states() == {"sent": 1}
@@ -336,6 +336,7 @@ def test_an_address_that_is_none_is_a_dead_letter_with_a_reason(address: str, de
 def test_no_row_of_a_user_or_an_alert_keeps_an_alert_from_being_written_or_the_others_from_being_sent(
     desk: Desk, inbox: Inbox
 ) -> None:
+    desk.unbound()
     desk.prefer()
     desk.user("x" * 2_000 + "@acme.example")  # the longest that the index on users takes
     desk.user(" \n@\x01")
@@ -356,6 +357,7 @@ def test_no_row_of_a_user_or_an_alert_keeps_an_alert_from_being_written_or_the_o
 
 
 def test_a_message_of_four_megabytes_and_names_with_line_ends_are_bounded(told: Desk, inbox: Inbox) -> None:
+    told.unbound()
     told.alert("custom", message="Brakes\r\nBcc: all@acme.example\n" + "x" * 4_000_000)
     told.alert("offline", vehicle_id=told.vehicle("Van\r\nBcc: x@y\u2028\x00".replace("\x00", "") + "y" * 10_000))
     told.alert("geofence_entry", details={"geofence": ["not", "text"], "time": {"a": 1}, "big": "z" * 3_000_000})

@@ -12,7 +12,8 @@ from tests.notifications.conftest import Desk, Inbox
 
 
 def wait(admin: psycopg.Connection, tenant_id: UUID, number: int, *, priority: int = 3, since_s: int = 3600) -> None:
-    """Let mails of a tenant wait to be sent, the oldest since a while."""
+    """Let mails of a tenant wait to be sent, the oldest since a while; the tenant is made where it is not yet."""
+    admin.execute("INSERT INTO tenants (id, slug, name) VALUES (%s, %s, '') ON CONFLICT DO NOTHING", [tenant_id] * 2)
     admin.execute(
         "INSERT INTO notifications (tenant_id, category, kind, severity, priority, channel, address, dedupe_key,"
         " expires_at, next_attempt_at, state)"
