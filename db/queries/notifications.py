@@ -12,6 +12,7 @@ from sqlalchemy.sql.expression import bindparam
 
 CATEGORIES = ("maintenance", "connectivity", "vehicle_health", "geofence", "safety", "other")
 SEVERITIES = ("low", "medium", "high", "critical")
+RANK = "array_position(ARRAY['low', 'medium', 'high', 'critical'], {})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Group:
     Args:
         is_due_digest: they were held for a digest, and its time has come; of all categories.
         lately: how many of the category were made ready for the recipient within the window, summaries apart.
+        has_waited: one of them was held before; of critical ones only.
         summarised_at: when the newest summary of the category was, within the window.
         last_hour: how many of any kind were made ready within an hour.
     """
@@ -45,6 +47,7 @@ class Group:
     lately: int
     summarised_at: datetime | None
     last_hour: int
+    has_waited: bool = False
 
 
 def on_clock(column: str) -> str:
@@ -68,9 +71,9 @@ SUPPRESSED = """
       AND s.address_digest = sha256(convert_to({0}.tenant_id || ':' || lower({0}.address), 'UTF8'))
     LIMIT 1"""
 LATELY = """
-    SELECT count(*) FILTER (WHERE n.category = g.category AND n.kind NOT IN ('summary', 'digest')
+    SELECT count(*) FILTER (WHERE n.category = g.category AND n.alert_id IS NOT NULL
                               AND n.planned_at > :now - make_interval(secs => :window_s)) AS lately,
-           max(n.planned_at) FILTER (WHERE n.category = g.category AND n.kind = 'summary'
+           max(n.planned_at) FILTER (WHERE n.category = g.category AND n.alert_id IS NULL AND n.kind = 'summary'
                               AND n.planned_at > :now - make_interval(secs => :window_s)) AS summarised_at,
            count(*) AS last_hour
     FROM notifications n
@@ -79,7 +82,7 @@ LATELY = """
 """How much a recipient `g` was told of late."""
 
 # An alert that is told again while it still waits to be told is told once. What holds for a recipient is asked anew: a
-# preference may have changed since the alert, a user may have left.
+# preference may have changed since the alert, a user may have left. Whom the alert names is asked nothing.
 _TAKE = text(
     f"""
     WITH taken AS MATERIALIZED (
@@ -98,20 +101,20 @@ _TAKE = text(
         SELECT g.*, u.time_zone AS user_zone, t.time_zone AS tenant_zone,
                {on_clock("p.quiet_from")} AS quiet_from, {on_clock("p.quiet_to")} AS quiet_to,
                coalesce(p.digest, 'none') AS digest, {on_clock("p.digest_at")} AS digest_at,
-               {PROBLEM} AS problem
+               p.min_severity, {PROBLEM} AS problem
         FROM (SELECT DISTINCT tenant_id, channel, user_id, is_named, category FROM taken) g
         LEFT JOIN tenants t ON t.id = g.tenant_id
         LEFT JOIN users u ON u.tenant_id = g.tenant_id AND u.id = g.user_id AND u.deleted_at IS NULL
-        LEFT JOIN LATERAL ({NEAREST}) p ON true
+        LEFT JOIN LATERAL ({NEAREST}) p ON NOT g.is_named
     ),
     judged AS MATERIALIZED (
         SELECT n.*, r.user_zone, r.tenant_zone, r.quiet_from, r.quiet_to, r.digest, r.digest_at,
-               CASE WHEN n.expires_at <= :now THEN 'expired'
-                    WHEN coalesce(r.problem, s.reason) IS NOT NULL OR n.is_outdone
-                      OR (n.while_open AND a.resolved_at IS NOT NULL) THEN 'suppressed' END AS end_state,
                CASE WHEN n.expires_at <= :now THEN 'too late'
-                    ELSE coalesce(r.problem, s.reason, CASE WHEN n.is_outdone THEN 'told again' ELSE 'resolved' END)
-                    END AS end_reason
+                    WHEN r.problem IS NOT NULL THEN r.problem
+                    WHEN {RANK.format("n.severity")} < {RANK.format("r.min_severity")} THEN 'less than is asked for'
+                    WHEN s.reason IS NOT NULL THEN s.reason
+                    WHEN n.is_outdone THEN 'told again'
+                    WHEN n.while_open AND a.resolved_at IS NOT NULL THEN 'resolved' END AS end_reason
         FROM (
             SELECT *, row_number() OVER (PARTITION BY tenant_id, coalesce(alert_id, id), channel, lower(address)
                                          ORDER BY created_at DESC, priority, id) > 1 AS is_outdone
@@ -124,8 +127,10 @@ _TAKE = text(
         LEFT JOIN LATERAL ({SUPPRESSED.format("n")}) s ON true
     ),
     dropped AS (
-        UPDATE notifications n SET state = j.end_state, reason = j.end_reason, finished_at = :now
-        FROM judged j WHERE n.id = j.id AND j.end_state IS NOT NULL
+        UPDATE notifications n
+        SET state = CASE j.end_reason WHEN 'too late' THEN 'expired' ELSE 'suppressed' END, reason = j.end_reason,
+            finished_at = :now
+        FROM judged j WHERE n.id = j.id AND j.end_reason IS NOT NULL
         RETURNING n.state
     ),
     groups AS (
@@ -133,25 +138,26 @@ _TAKE = text(
                CAST(min(user_id::text) AS uuid) AS user_id, CAST(min(endpoint_id::text) AS uuid) AS endpoint_id,
                bool_and(is_named) AS is_named,
                CASE WHEN count(DISTINCT category) = 1 THEN min(category) ELSE 'all' END AS category,
-               (ARRAY['low', 'medium', 'high', 'critical'])[
-                   max(array_position(ARRAY['low', 'medium', 'high', 'critical'], severity))] AS severity,
+               (ARRAY['low', 'medium', 'high', 'critical'])[max({RANK.format("severity")})] AS severity,
                severity = 'critical' AS is_critical, is_due_digest,
+               -- One that somebody is told of later (after_min) is due later from the beginning.
+               bool_or(severity = 'critical' AND NOT while_open AND next_attempt_at > created_at) AS has_waited,
                min(quiet_from) AS quiet_from, min(quiet_to) AS quiet_to, min(digest) AS digest,
                min(digest_at) AS digest_at, min(user_zone) AS user_zone, min(tenant_zone) AS tenant_zone
-        FROM judged WHERE end_state IS NULL
+        FROM judged WHERE end_reason IS NULL
         GROUP BY tenant_id, channel, address, severity = 'critical', is_due_digest,
                  CASE WHEN NOT is_due_digest THEN category END,
                  CASE WHEN NOT is_due_digest THEN (quiet_from, quiet_to, digest, digest_at) END
     )
     SELECT g.ids, g.tenant_id, g.channel, g.address, g.user_id, g.endpoint_id, g.is_named, g.category, g.severity,
            g.is_critical, g.is_due_digest, g.quiet_from, g.quiet_to, g.digest, g.digest_at, g.user_zone,
-           g.tenant_zone, s.lately, s.summarised_at, s.last_hour,
+           g.tenant_zone, s.lately, s.summarised_at, s.last_hour, g.has_waited,
            (SELECT count(*) FROM dropped WHERE state = 'expired'), (SELECT count(*) FROM dropped)
     FROM groups g
     CROSS JOIN LATERAL ({LATELY}) s
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-           NULL, NULL, (SELECT count(*) FROM dropped WHERE state = 'expired'), (SELECT count(*) FROM dropped)
+           NULL, NULL, NULL, (SELECT count(*) FROM dropped WHERE state = 'expired'), (SELECT count(*) FROM dropped)
     WHERE NOT EXISTS (SELECT FROM groups)
     """
 )

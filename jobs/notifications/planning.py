@@ -15,7 +15,7 @@ WINDOW = timedelta(minutes=10)
 MOST_ALONE = 10
 """So many of one category reach a recipient one by one within the window; what is more comes as one message."""
 CRITICAL_WAIT = timedelta(minutes=2)
-"""How long critical ones wait for a second summary."""
+"""For how long critical ones wait at most: after a summary, or once that many have come one by one."""
 MOST_AN_HOUR = 60
 """So many of all categories; what is not critical then waits."""
 BATCH = 10_000
@@ -77,19 +77,29 @@ def _gather(group: Group) -> Decision:
 def _stem(group: Group, now: datetime) -> Decision:
     """Let the first ones through one by one, then one message for all that came, then none for a while."""
     number = len(group.ids)
-    if group.is_critical and number == 1:
-        return Decision("ready", group)
-    wait = CRITICAL_WAIT if group.is_critical else WINDOW
-    if group.summarised_at is not None and now < group.summarised_at + wait:
-        return Decision("hold", group, group.summarised_at + wait)
+    if group.is_critical:
+        return _stem_critical(group, now)
+    if group.summarised_at is not None and now < group.summarised_at + WINDOW:
+        return Decision("hold", group, group.summarised_at + WINDOW)
     if group.lately + number <= MOST_ALONE:
         return Decision("ready", group)
     if number == 1:
-        return Decision("hold", group, _end_of_window(now))
+        return Decision("hold", group, _end_of(WINDOW, now))
     return Decision("fold", group, folded=uuid4())
 
 
-def _end_of_window(now: datetime) -> datetime:
+def _stem_critical(group: Group, now: datetime) -> Decision:
+    """Let one through at once, unless many were of late; nothing waits for others to come with more than once."""
+    is_alone = len(group.ids) == 1
+    is_after_summary = group.summarised_at is not None and now < group.summarised_at + CRITICAL_WAIT
+    if not group.has_waited and (group.lately >= MOST_ALONE if is_alone else is_after_summary):
+        return Decision("hold", group, _end_of(CRITICAL_WAIT, now))
+    if is_alone or group.lately + len(group.ids) <= MOST_ALONE:
+        return Decision("ready", group)
+    return Decision("fold", group, folded=uuid4())
+
+
+def _end_of(span: timedelta, now: datetime) -> datetime:
     """Return an instant that all who wait have in common, so that they come together."""
-    seconds = WINDOW.total_seconds()
+    seconds = span.total_seconds()
     return datetime.fromtimestamp((now.timestamp() // seconds + 1) * seconds, UTC)

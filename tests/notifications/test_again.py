@@ -78,7 +78,7 @@ def test_an_upsert_that_raises_the_severity_tells_again(told: Desk, inbox: Inbox
         ("en", "Reminder: Oil change is overdue: Van 12"),
         ("de", "Erinnerung: Oil change ist überfällig: Van 12"),
         ("fr", "Rappel : Oil change en retard : Van 12"),
-        ("es", "Recordatorio: Oil change vencido: Van 12"),
+        ("es", "Recordatorio: Oil change fuera de plazo: Van 12"),
     ],
 )
 def test_a_reminder_says_so(locale: str, title: str, told: Desk, inbox: Inbox) -> None:

@@ -56,6 +56,7 @@ GROUPS = st.builds(
     lately=st.integers(0, 100),
     summarised_at=st.none() | st.integers(0, 600).map(lambda ago: NOW - timedelta(seconds=ago)),
     last_hour=st.integers(0, 200),
+    has_waited=st.booleans(),
 )
 
 
@@ -73,7 +74,7 @@ def test_what_always_holds(group: Group) -> None:
     if group.is_critical:
         assert decision.bundle is None
         assert decision.until is None or decision.until <= NOW + CRITICAL_WAIT
-        if len(group.ids) == 1:
+        if len(group.ids) == 1 and group.lately < MOST_ALONE:
             assert decision.action == "ready"
     if group.is_due_digest and decision.action == "hold":
         assert decision.bundle == "digest", "what waits for a digest goes on waiting for it"
@@ -103,6 +104,7 @@ def storm(arrivals: dict[int, int], seconds: int, *, is_critical: bool = False) 
             lately=sum(each > second - window for each in alone),
             summarised_at=NOW + timedelta(seconds=lately[-1]) if lately else None,
             last_hour=sum(each > second - 3600 for each in sent),
+            has_waited=is_critical and any(due[alert] > waiting[alert] for alert in ids),
         )
         decision = decide(group, NOW + timedelta(seconds=second))
         if decision.action == "hold":
@@ -129,7 +131,7 @@ def test_in_a_storm_nobody_is_flooded_and_nothing_is_forgotten(arrivals: dict[in
     assert max(waited.values(), default=0) <= 3600
 
 
-@given(st.dictionaries(st.integers(0, 359).map(lambda tick: tick * 10), st.integers(2, 60), max_size=80))
+@given(st.dictionaries(st.integers(0, 359).map(lambda tick: tick * 10), st.integers(1, 60), max_size=80))
 def test_critical_ones_never_wait_for_more_than_minutes(arrivals: dict[int, int]) -> None:
     _, waited = storm(arrivals, 2 * 3600, is_critical=True)
 
@@ -142,3 +144,11 @@ def test_a_steady_trickle_is_told_in_few_messages() -> None:
 
     assert len(waited) == 360
     assert len(sent) <= 18, "the first ten, then one every ten minutes"
+
+
+def test_critical_ones_that_come_one_by_one_become_a_message_every_two_minutes() -> None:
+    sent, waited = storm(dict.fromkeys(range(0, 3600, 10), 1), 2 * 3600, is_critical=True)
+
+    assert len(waited) == 360
+    assert max(waited.values()) <= CRITICAL_WAIT.total_seconds()
+    assert len(sent) <= 6 * MOST_ALONE + 3600 // CRITICAL_WAIT.total_seconds()

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from db.queries import notifications as queries
-from jobs.notifications.planning import MOST_ALONE, MOST_AN_HOUR, plan
+from jobs.notifications.planning import CRITICAL_WAIT, MOST_ALONE, MOST_AN_HOUR, plan
 from tests.notifications.conftest import Desk, Inbox
 
 
@@ -278,3 +278,53 @@ def test_a_summary_waits_for_a_server_as_long_as_what_it_tells_of(told: Desk, in
 
     (mail,) = inbox.mails
     assert mail.parsed["Subject"] == "30 alerts in one message: maintenance"
+
+
+def test_critical_ones_that_drip_are_ten_messages_and_then_one_of_all(told: Desk) -> None:
+    span = CRITICAL_WAIT.total_seconds()
+    begins = datetime.fromtimestamp((datetime.now(UTC).timestamp() // span + 1) * span, UTC)
+    for second in range(30):
+        told.alert("fault_code", "critical")
+        plan_at(begins + timedelta(seconds=second))
+    assert told.states() == {"ready": MOST_ALONE, "pending": 20}
+
+    assert plan_at(begins + CRITICAL_WAIT) == {"folded": 20}
+    told.alert("fault_code", "critical")
+    assert plan_at(begins + CRITICAL_WAIT) == {"held": 1}
+    assert plan_at(begins + 2 * CRITICAL_WAIT) == {"ready": 1}, "none has come with it, and it waits no longer"
+
+
+@pytest.mark.parametrize("preferred", [{"enabled": False}, {"digest": "daily"}, {"min_severity": "critical"}, {}])
+def test_whom_an_alert_names_is_told_whatever_they_prefer(preferred: dict[str, Any], desk: Desk, inbox: Inbox) -> None:
+    begins, ends = around_now()
+    desk.prefer(desk.user(), quiet_from=begins, quiet_to=ends, **preferred)
+    desk.alert("maintenance_overdue", "high", recipients=["ann@acme.example"])
+
+    assert desk.deliver() == {"ready": 1, "sent": 1}
+
+
+def test_a_severity_that_is_asked_for_since_holds_for_what_still_waits(told: Desk, inbox: Inbox) -> None:
+    told.alert(severity="low")
+    told.alert(severity="high")
+    told.alert(severity="low", recipients=["gate@acme.example"])
+    told.admin.execute("UPDATE notification_preferences SET min_severity = 'high'")
+
+    told.deliver()
+
+    assert sorted(inbox.to) == ["ann@acme.example", "gate@acme.example"]
+    reasons = "SELECT reason, count(*) FROM notifications WHERE state = 'suppressed' GROUP BY 1"
+    assert told.admin.execute(reasons).fetchall() == [("less than is asked for", 2)]
+
+
+@pytest.mark.parametrize("kind", ["summary", "digest"])
+def test_an_alert_that_is_called_a_summary_is_told_as_what_it_is_and_holds_back_no_other(
+    kind: str, told: Desk, inbox: Inbox
+) -> None:
+    told.alert(kind, message="Fire in hall 3")
+    told.deliver()
+    told.alerts(2, "theft", "high")
+    told.deliver()
+
+    assert "Fire in hall 3" in inbox.mails[0].part("plain")
+    assert "0 alerts" not in str(inbox.mails[0].parsed["Subject"])
+    assert len(inbox.mails) == 3
