@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from jobs.notifications.words import Words
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_SPACES = re.compile(r"\s{2,}")
+"""One alone stays as it is: a line is not broken between a number and its unit."""
 LONGEST_NAME = 120
 LONGEST_TEXT = 600
 LONGEST_TITLE = 160
@@ -58,7 +60,7 @@ class View:
 
 def clip(value: object, longest: int = LONGEST_NAME) -> str:
     """Return others' words as one line of bounded length, without what commands a reader's screen."""
-    words = " ".join(_CONTROL.sub(" ", str(value)[: longest * 4]).split())
+    words = _SPACES.sub(" ", _CONTROL.sub(" ", str(value)[: longest * 4])).strip()
     return words if len(words) <= longest else words[: longest - 1].rstrip() + "…"
 
 

@@ -27,10 +27,14 @@ _LONGEST_NAME = 32
 
 @cache
 def catalogue(language: str) -> dict[str, str]:
-    """Return a language's texts by `section.key`."""
+    """Return a language's texts by `section.key`; no line is broken before a colon that has a space before it."""
     with (_FILES / f"{language}.toml").open("rb") as file:
         sections: dict[str, dict[str, str]] = tomllib.load(file)
-    return {f"{section}.{key}": text for section, texts in sections.items() for key, text in texts.items()}
+    return {
+        f"{section}.{key}": re.sub(" (?=[:;?!])", "\xa0", text)
+        for section, texts in sections.items()
+        for key, text in texts.items()
+    }
 
 
 @lru_cache(maxsize=256)

@@ -331,12 +331,13 @@ def test_why_a_mail_comes_is_a_sentence(locale: str, said: str) -> None:
 
 def test_a_subject_names_what_it_is_about_without_an_article() -> None:
     notice = replace(sample("summary", "fr"), category="maintenance")
-    assert write(notice, sample_folded("summary"), None, None).subject == "500 alertes en un message : entretien"
+    assert write(notice, sample_folded("summary"), None, None).subject == "500 alertes en un message\xa0: entretien"
 
 
 def test_french_has_a_space_before_its_colons() -> None:
     text = written("maintenance_due", "fr").text
-    assert "Véhicule : Van 12" in text
+    assert "Véhicule\xa0: Van 12" in text, "and no line is broken there"
+    assert written("low_fuel", "fr").subject == "Van 12 a peu de carburant\xa0: 8,5\xa0%"
     assert not re.search(r"\w:\s", text)
 
 
