@@ -55,7 +55,9 @@ def compose(notice: Notice, folded: Folded | None, letterhead: Letterhead, now: 
     """
     unsubscribe_url = None
     if letterhead.unsubscriber is not None:
-        unsubscribe_url = letterhead.unsubscriber.url(notice.tenant_id, notice.address, notice.category)
+        unsubscribe_url = letterhead.unsubscriber.url(
+            notice.tenant_id, notice.address, notice.category, digest=notice.address_digest
+        )
     rendered = write(notice, folded, letterhead.app_url, unsubscribe_url)
     return Mail(
         message_id=f"{notice.id}@{letterhead.domain}",

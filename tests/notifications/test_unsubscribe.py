@@ -69,6 +69,21 @@ def test_following_the_link_changes_nothing_and_posting_to_it_unsubscribes_from_
     assert desk.states() == {"sent": 2, "suppressed": 2}
 
 
+@pytest.mark.parametrize("address", ["info@İstanbul.example", "info@ÄRZTE.example"])
+def test_whose_small_letters_only_the_database_knows_is_unsubscribed_by_the_link_too(
+    address: str, desk: Desk, inbox: Inbox, origin: str
+) -> None:
+    desk.alert("geofence_entry", recipients=[address])
+    desk.deliver()
+
+    requests.post(link_of(inbox), data="List-Unsubscribe=One-Click", timeout=5)
+    desk.alert("geofence_entry", recipients=[address])
+    desk.deliver()
+
+    assert len(inbox.mails) == 1
+    assert desk.states() == {"sent": 1, "suppressed": 1}
+
+
 def test_a_link_that_we_have_not_made_does_nothing(desk: Desk, origin: str) -> None:
     mine = Unsubscriber(KEYS, origin).url(desk.tenant_id, "ann@acme.example", "geofence")
     forged = Unsubscriber([b"another key"], origin).url(desk.tenant_id, "ann@acme.example", "geofence")
