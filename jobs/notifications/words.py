@@ -105,7 +105,7 @@ class Words:
 
     def day(self, on: date) -> str:
         """Return a date, with its weekday."""
-        return self._ordinal(on, format_date(on, "full", self.locale))
+        return _ordinal(self.language, on, format_date(on, "full", self.locale))
 
     def number(self, value: float) -> str:
         """Return a number, to one decimal."""
@@ -118,7 +118,7 @@ class Words:
 
     def date(self, on: date) -> str:
         """Return a date, short: `20.11.2026`."""
-        return self._ordinal(on, format_date(on, "medium", self.locale))
+        return _ordinal(self.language, on, format_date(on, "medium", self.locale))
 
     def in_unit(self, value: float, unit: str) -> str:
         """Return a whole number of `km`, `mi` or `engine hours`."""
@@ -135,6 +135,7 @@ class Words:
         unit, value = ("length-mile", km / _KM_PER_MILE) if self.uses_miles else ("length-kilometer", km)
         return format_unit(round(value), unit, length="short", locale=self.locale)
 
-    def _ordinal(self, on: date, written: str) -> str:
-        """Return a date with the first of a month as the French write it, and no pattern of Babel's does: `1er`."""
-        return re.sub(r"\b1\b", "1er", written, count=1) if self.language == "fr" and on.day == 1 else written
+
+def _ordinal(language: str, on: date, written: str) -> str:
+    """Return a date with the first of a month as the French write it, and no pattern of Babel's does: `1er`."""
+    return re.sub(r"\b1\b", "1er", written, count=1) if language == "fr" and on.day == 1 else written
