@@ -6,9 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from db.encryption import Keyring
+from integrations.webhooks_out import WebhookSender
+from tests.factories import ENCRYPTION_KEY
 from tests.notifications.conftest import Desk
 from tests.notifications.hook import Hook, listening
 from tests.notifications.test_endpoints import CALL, Endpoint
+from tests.notifications.test_recorder import cut_off
 
 # Apprise loads a plugin that asks for `imghdr`, and has its own where Python no longer does.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -101,3 +105,31 @@ def test_who_works_is_called_before_who_fails_and_tenants_take_turns(desk: Desk,
     assert claimed(9, 1).keys() & {failing.id, working.id, third.id} == first.keys() - {late.id, theirs.id}
     assert claimed(9, 2, working).keys() == {third.id, theirs.id, late.id}
     assert claimed(9, 1, working, late).keys() == {theirs.id}
+
+
+def test_a_database_that_is_away_for_a_moment_costs_no_second_call(desk: Desk, hook: Hook) -> None:
+    from jobs import process
+    from jobs.notifications.endpoints import SCHEDULES, call_due, webhooks
+
+    hook.answers = [0.5]
+    Endpoint(desk, hook.url)
+    desk.alerts(3)
+    told: list[dict[str, int]] = []
+
+    def call() -> None:
+        with WebhookSender(allow_loopback=True) as sender:
+            send = webhooks(Keyring.from_settings([ENCRYPTION_KEY]), sender)
+            until = time.monotonic() + 60
+            told.append(
+                call_due(process.get_database(), "webhook", send, until=until, schedule_s=SCHEDULES["webhook"])[0]
+            )
+
+    calling = threading.Thread(target=call)
+    calling.start()
+    while not hook.calls:
+        time.sleep(0.01)
+    assert cut_off(desk) > 0
+    calling.join()
+
+    assert told == [{"sent": 3}]
+    assert len(hook.calls) == 3
