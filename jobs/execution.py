@@ -77,7 +77,8 @@ def execute(job: Job, ids: list[UUID]) -> None:
 
 def _execute_alone(job: Job, row: ClaimedRun, claim: Claim) -> None:
     run = Run(row, claim)
-    with structlog.contextvars.bound_contextvars(run=str(run.id), job=job.name, tenant=str(run.tenant_id)):
+    tenant = None if run.tenant_id is None else str(run.tenant_id)
+    with structlog.contextvars.bound_contextvars(run=str(run.id), job=job.name, tenant=tenant):
         try:
             outcome = job.function(run, **job.contract.parse(row.args))
             if not run.is_recorded:

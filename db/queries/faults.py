@@ -195,7 +195,7 @@ def _compared(vehicle: str) -> str:
         SELECT f.* FROM vehicle_faults f WHERE f.cleared_at IS NULL AND {vehicle.format("f")}
     ),
     severe AS MATERIALIZED (
-        SELECT f.*, v.name, CAST(f.id AS text) AS fault_id, {_SUBJECT} AS subject
+        SELECT f.*, left(v.name, 200) AS name, CAST(f.id AS text) AS fault_id, {_SUBJECT} AS subject
         FROM present f
         CROSS JOIN LATERAL (SELECT * FROM vehicles WHERE id = f.vehicle_id OFFSET 0) v  -- each by its key
         LEFT JOIN alert_thresholds t ON t.tenant_id = v.tenant_id AND t.vehicle_kind = v.kind

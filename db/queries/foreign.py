@@ -17,7 +17,8 @@ _RECORD = text(
 _REFUSED = text(
     """
     INSERT INTO job_runs (id, job, queue, args, state, finished_at, requested_by, error)
-    VALUES (:run_id, :job, :queue, :args, 'failed', clock_timestamp(), 'celery message',
+    VALUES (:run_id, :job, :queue, CASE WHEN pg_column_size(:args) <= 65536 THEN :args ELSE '{}' END, 'failed',
+            clock_timestamp(), 'celery message',
             jsonb_build_object('type', 'InvalidArguments', 'message', CAST(:problem AS text)))
     ON CONFLICT DO NOTHING
     """
@@ -42,6 +43,6 @@ def record(connection: Connection, run_id: UUID, job: str, tenant_id: UUID | Non
 def record_refused(
     connection: Connection, run_id: UUID, job: str, queue: str, args: dict[str, Any], problem: str
 ) -> None:
-    """Keep a message that can never run as a dead letter with its reason."""
+    """Keep a message that can never run as a dead letter with its reason, and its arguments where they fit a run."""
     values = {"run_id": run_id, "job": job, "queue": queue, "args": args, "problem": problem}
     connection.execute(_REFUSED, values)

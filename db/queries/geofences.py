@@ -317,7 +317,8 @@ _OPEN_ALERTS = text(
     INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, recipients, opened_at,
                         resolved_at)
     SELECT app_tenant_id(), n.kind, 'medium', n.vehicle_id, n.subject,
-           format(CASE n.kind WHEN 'geofence_entry' THEN '%s entered %s' ELSE '%s left %s' END, v.name, g.name),
+           format(CASE n.kind WHEN 'geofence_entry' THEN '%s entered %s' ELSE '%s left %s' END, left(v.name, 200),
+                  g.name),
            jsonb_build_object('geofence_id', g.id, 'geofence', g.name, 'time', n.opened_at),
            g.alert_recipients, n.opened_at, n.resolved_at
     FROM jsonb_to_recordset(CAST(:alerts AS jsonb)) AS n

@@ -6,6 +6,8 @@ from sqlalchemy import Connection, text
 
 from db.queries.work_order_numbers import hold
 
+NEVER_SERVED = "timestamptz '1950-01-01'"
+"""What a grid waits since for the first reading of a meter that has none at all."""
 _COPIED = (
     *("anchor", "start_on", "start_km", "start_engine_hours"),
     *("interval_days", "interval_months", "interval_km", "interval_engine_hours"),
@@ -104,16 +106,23 @@ def _first(unit: str, since: str) -> str:
     return f"CASE d.anchor WHEN 'schedule' THEN coalesce({periods}, 1) ELSE 1 END"
 
 
+def _awaits(unit: str, value: str) -> str:
+    """A grid of a meter that nobody has read yet: the first reading chooses its line, and owes nothing behind it."""
+    return f"""CASE WHEN d.anchor = 'schedule' AND d.interval_{unit} IS NOT NULL AND d.start_{unit} IS NOT NULL
+                          AND d.{value} IS NULL THEN {NEVER_SERVED} END"""
+
+
 _SINCE = {"days": _FIRST_ON, "months": _FIRST_ON, "km": _FIRST_KM, "engine_hours": _FIRST_HOURS}
 _MADE = f"""
     made AS (
         INSERT INTO maintenance_triggers
             (tenant_id, schedule_id, vehicle_id, base_on, base_km, base_engine_hours, {", ".join(_COPIED)},
-             {", ".join(f"periods_{unit}" for unit in _SINCE)})
+             {", ".join(f"periods_{unit}" for unit in _SINCE)}, awaits_km_since, awaits_engine_hours_since)
         SELECT app_tenant_id(), d.of_schedule, d.of_vehicle, {_FIRST_ON},
                CASE WHEN d.interval_km IS NOT NULL THEN {_FIRST_KM} END,
                CASE WHEN d.interval_engine_hours IS NOT NULL THEN {_FIRST_HOURS} END, {_copied("d")},
-               {", ".join(_first(unit, since) for unit, since in _SINCE.items())}
+               {", ".join(_first(unit, since) for unit, since in _SINCE.items())},
+               {_awaits("km", "odometer_km")}, {_awaits("engine_hours", "engine_hours")}
         FROM different d WHERE d.id IS NULL
         ON CONFLICT (schedule_id, vehicle_id) DO NOTHING
         RETURNING 1

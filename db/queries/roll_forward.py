@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from db.queries.maintenance_triggers import months_until, periods_until
+from db.queries.maintenance_triggers import NEVER_SERVED, months_until, periods_until
 from db.queries.meters import LONGEST_FORECAST_DAYS, STALE_DAYS
 from db.queries.reported import judge_read_off
 from db.queries.work_order_numbers import hold
@@ -264,6 +264,11 @@ _ROLL = text(
 )
 
 
+def _early(unit: str) -> str:
+    """How far ahead a line may be that a service counts for; where none was, the line ahead is owed."""
+    return f"CASE WHEN t.awaits_{unit}_since > {NEVER_SERVED} THEN t.tolerance_{unit} ELSE 0 END"
+
+
 # A grid that was served at a meter which nobody knew goes beyond the first reading since.
 _LAY = text(
     f"""
@@ -274,8 +279,8 @@ _LAY = text(
         WHERE odometer_km.value IS NOT NULL OR engine_hours.value IS NOT NULL
     )
     UPDATE maintenance_triggers t
-    SET {_next_line("km", "(r.km + t.tolerance_km)")},
-        {_next_line("engine_hours", "(r.hours + t.tolerance_engine_hours)")},
+    SET {_next_line("km", f"(r.km + {_early('km')})")},
+        {_next_line("engine_hours", f"(r.hours + {_early('engine_hours')})")},
         awaits_km_since = CASE WHEN r.km IS NULL THEN t.awaits_km_since END,
         awaits_engine_hours_since = CASE WHEN r.hours IS NULL THEN t.awaits_engine_hours_since END
     FROM read r

@@ -42,7 +42,7 @@ _KEEP = text(
     announced AS (
         INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, connection_id, subject, message, details, opened_at)
         SELECT k.tenant_id, 'safety_event', k.severity, k.vehicle_id, :id, 'safety_event:' || k.id,
-               format('%s: %s', v.name, replace(k.kind, '_', ' ')),
+               format('%s: %s', left(v.name, 200), replace(k.kind, '_', ' ')),
                jsonb_build_object('video_event_id', k.id, 'kind', k.kind), k.time
         FROM kept k JOIN vehicles v ON v.id = k.vehicle_id
         WHERE k.severity = 'critical' AND k.time > :announced_since

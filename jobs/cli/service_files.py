@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,8 @@ from db.queries.schedule_files import BLANK, COLUMNS
 MOST_BYTES = 32 * 1024 * 1024
 MOST_ROWS = 100_000
 _MOST_CHECKS = 200
+_LONGEST_DESCRIPTION_BYTES = 10_000
+_LONGEST_CHECKLIST_BYTES = 60_000  # of 65,536 as the database stores them, each text with some bytes of its own
 _LONGEST_NAME = 200
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 _BEYOND = 10**15  # more than any bound, and still a float
@@ -185,6 +188,13 @@ def _word(value: Any) -> str:
     return value
 
 
+def _description(value: Any) -> str:
+    size = len(_word(value).encode())
+    if size > _LONGEST_DESCRIPTION_BYTES:
+        raise _ValueRefused(f"longer than {_LONGEST_DESCRIPTION_BYTES} bytes: {size}")
+    return str(value)
+
+
 def _name(value: Any) -> str:
     name = _word(value).strip(BLANK)
     if len(name) > _LONGEST_NAME:
@@ -250,6 +260,9 @@ def _checklist(value: Any) -> list[str]:
         raise _ValueRefused(f"expected texts, got {_shape(texts)}")
     if len(texts) > _MOST_CHECKS:
         raise _ValueRefused(f"more than {_MOST_CHECKS} texts: {len(texts)}")
+    size = len(json.dumps(texts, ensure_ascii=False).encode())  # as the database writes it
+    if size > _LONGEST_CHECKLIST_BYTES:
+        raise _ValueRefused(f"longer than {_LONGEST_CHECKLIST_BYTES} bytes in all: {size}")
     return texts
 
 
@@ -265,7 +278,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "vehicle": _name,
     "vehicle_type": _name,
     "name": _name,
-    "description": _word,
+    "description": _description,
     "interval_days": _number(1, 36_525, whole=True),
     "interval_months": _number(1, 1_200, whole=True),
     "interval_distance": _number(1, 10_000_000),

@@ -207,6 +207,8 @@ def test_one_bad_row_keeps_all_out_unless_it_is_to_be_skipped(
         ({"checklist": {"a": 1}}, "checklist: expected texts, got an object"),
         ({"checklist": "[1"}, "checklist: expected texts with `;` between them, or a JSON list"),
         ({"checklist": ["x"] * 201}, "checklist: more than 200 texts: 201"),
+        ({"checklist": ["é" * 40_000]}, "checklist: longer than 60000 bytes in all: 80004"),
+        ({"description": "é" * 5_001}, "description: longer than 10000 bytes: 10002"),
         ({"priority": "urgent"}, "priority: expected low, medium, high or critical, got a text of 6 characters"),
         ({"is_active": "perhaps"}, "is_active: expected true or false, got a text of 7 characters"),
     ],
@@ -220,6 +222,12 @@ def test_a_row_that_cannot_be_is_refused_with_its_field(
     assert answer.out.startswith("refused: item 1: ")
     assert said in answer.out
     assert rows(admin) == []
+
+
+def test_the_longest_texts_fit(bring: Any, admin: psycopg.Connection, tenant_id: UUID) -> None:
+    longest = {"checklist": ["é" * 29_998], "description": "é" * 5_000}
+    assert bring([{"vehicle_type": "van", "name": "a", "interval_days": 7} | longest]).status == 0
+    assert rows(admin, "octet_length(checklist::text), octet_length(description)") == [(60_000, 10_000)]
 
 
 @pytest.mark.parametrize(

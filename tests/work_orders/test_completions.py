@@ -182,6 +182,22 @@ class TestGridWithoutMeter:
         assert len([order for order in garage.orders() if order["schedule_id"] == schedule]) == 1
 
 
+@pytest.mark.parametrize(("reading", "line"), [(55_000, 60_000), (9_900, 10_000), (1, 10_000)])
+def test_a_grid_whose_vehicle_nobody_has_read_owes_nothing_behind_its_first_reading(
+    garage: Garage, reading: float, line: float
+) -> None:
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_distance=10_000, start_km=0, anchor="schedule")
+    garage.check()
+    assert garage.orders() == []
+
+    garage.pass_days(1).drive(van, km=reading)
+    for _ in range(2):
+        counts = garage.check()
+    assert (counts.get("due", 0), counts.get("overdue", 0), garage.orders()) == (0, 0, [])
+    assert garage.trigger(schedule)["next_due_km"] == line
+
+
 def test_an_order_that_a_forecast_opened_serves_the_line_that_it_was_opened_for(garage: Garage) -> None:
     van = garage.vehicle()
     schedule = garage.schedule(van, interval_distance=10_000, start_km=0, anchor="schedule", soon_km=0)
