@@ -58,6 +58,7 @@ class Notice:
     provider: str | None
     is_resolution: bool = False
     address_digest: bytes = b""
+    vehicle_id: UUID | None = None
 
 
 _IS_FREE = "n.next_attempt_at <= :now AND (n.claimed_until IS NULL OR n.claimed_until < clock_timestamp())"
@@ -215,7 +216,7 @@ _CLAIM = f"""
            n.severity, n.attempts, n.created_at, least(n.expires_at, '9998-12-31'), u.locale, t.locale,
            u.time_zone, t.time_zone, t.settings ->> 'units', n.alert_id, left(a.subject, 2000), {TEXT},
            {told_at("a.opened_at")}, {told_at("a.resolved_at")},
-           left(v.name, 500), left(c.name, 500), c.provider, n.is_resolution, {_DIGEST}, k.dropped
+           left(v.name, 500), left(c.name, 500), c.provider, n.is_resolution, {_DIGEST}, a.vehicle_id, k.dropped
     FROM (SELECT count(*) AS dropped FROM dropped) k
     LEFT JOIN claimed n ON true
     LEFT JOIN tenants t ON t.id = n.tenant_id

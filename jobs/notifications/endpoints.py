@@ -114,6 +114,7 @@ def payload_of(notice: Notice) -> bytes:
         "severity": notice.severity,
         "subject": notice.subject,
         "message": notice.message,
+        "vehicle_id": notice.vehicle_id,
         "vehicle": notice.vehicle,
         "opened_at": notice.opened_at,
         "resolved_at": notice.resolved_at,

@@ -97,6 +97,7 @@ def test_an_alert_reaches_the_endpoint_signed_and_once(desk: Desk, hook: Hook) -
     assert payload["type"] == "alert.offline"
     assert payload["data"]["alert_id"] == str(alert_id)
     assert payload["data"]["vehicle"] == "Van 12"
+    assert payload["data"]["vehicle_id"] == str(desk.value("SELECT id FROM vehicles"))
     assert payload["data"]["details"] == {"threshold_s": 900}
     assert call.path == "/hooks?id=7"
     assert call.headers["webhook-id"].startswith("msg_")
