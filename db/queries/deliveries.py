@@ -103,6 +103,7 @@ def is_due(connection: Connection, channel: str, now: datetime) -> bool:
 
 # One priority after the other, and within it one of each tenant after the other, until there are enough: a row is read
 # when it is its turn, so that neither a long queue nor many tenants are read to the end. Hence no ORDER BY around it.
+# It is locked by its id alone: statistics from before there were any `ready` ones would find it through all of those.
 _FOUND_IN_TURN = f"""
     found AS MATERIALIZED (
         SELECT d.id FROM generate_series(0, 3) AS p (priority)
@@ -119,7 +120,7 @@ _FOUND_IN_TURN = f"""
             SELECT id FROM turns
         ) t
         CROSS JOIN LATERAL (
-            SELECT n.id FROM notifications n WHERE n.id = t.id AND n.state = 'ready' AND {_IS_FREE}
+            SELECT n.id FROM notifications n WHERE n.id = t.id AND n.state || '' = 'ready' AND {_IS_FREE}
             FOR UPDATE SKIP LOCKED
         ) d
         LIMIT :batch

@@ -10,22 +10,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
-_MOST_BYTES = 50_000
-_MOST_LEVELS = 100
-_MOST_DIGITS = 100
-# The size first, as it is stored and as it is unpacked, then the depth, then every number, the text last: 1e131071 has
-# 12 bytes as it is stored and 131,072 as text. What was written before its bound may be a text of more than a gigabyte,
-# and that ends the statement for all of its rows.
-TEXT = f"""
-    left(a.message, 2000),
-    CASE WHEN pg_column_size(a.details) >= {_MOST_BYTES} THEN NULL
-         WHEN pg_column_size(a.details || jsonb_build_object()) >= {_MOST_BYTES} THEN NULL
-         WHEN jsonb_path_exists(a.details, 'strict $.**{{{_MOST_LEVELS}}}') THEN NULL
-         WHEN EXISTS (SELECT FROM jsonb_path_query(a.details, 'strict $.** ? (@.type() == "number")') AS n (value)
-                      WHERE abs(n.value::numeric) > 1e{_MOST_DIGITS} OR scale(n.value::numeric) > {_MOST_DIGITS})
-         THEN NULL
-         WHEN length(a.details::text) < {_MOST_BYTES} THEN a.details::text END"""
-"""Others write alerts too, of any size and depth; `details_of` reads what comes of the second."""
+TEXT = "left(a.message, 2000), a.details::text"
+"""Others write alerts too: `ck_alerts_details_size` bounds their details, and `details_of` reads them."""
 
 
 def told_at(column: str) -> str:

@@ -208,11 +208,6 @@ class Desk:
             [self.tenant_id, kind, severity, values["details"], values["recipients"], number],
         )
 
-    def unbound(self) -> None:
-        """Take any document and text, as before they had a bound: readers are not to rely on it."""
-        for table, column in (("alerts", "details"), ("alerts", "message"), ("alerts", "recipients")):
-            self.admin.execute(f"ALTER TABLE {table} DROP CONSTRAINT ck_{table}_{column}_size".encode())
-
     def deliver(self) -> dict[str, Any]:
         """Run the delivery to its end and return its counts."""
         row = self.platform.run(DELIVER)

@@ -336,17 +336,15 @@ def test_an_address_that_is_none_is_a_dead_letter_with_a_reason(address: str, de
 def test_no_row_of_a_user_or_an_alert_keeps_an_alert_from_being_written_or_the_others_from_being_sent(
     desk: Desk, inbox: Inbox
 ) -> None:
-    desk.unbound()
     desk.prefer()
     desk.user("x" * 2_000 + "@acme.example")  # the longest that the index on users takes
     desk.user(" \n@\x01")
-    named: dict[str, Any] = {"recipients": ["", " ", "y" * 100_000, "gate@acme.example", None]}
+    named: dict[str, Any] = {"recipients": ["", " ", "y" * 50_000, "gate@acme.example", None]}
     desk.alert("k" * 5_000, subject="s" * 2_000, **named)
-    desk.alert("offline", opened_at="2199-12-31", **named)
-    desk.alert("offline", opened_at="2000-01-01", **named)
-    desk.alert("geofence_entry", opened_at="1950-01-01", **named)
-    depth = 1_500
-    for details in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth, "3", '"text"', "1" + "0" * 5_000):
+    desk.alert("offline", opened_at="infinity", **named)
+    desk.alert("offline", opened_at="20000-01-01", **named)
+    desk.alert("geofence_entry", opened_at="-infinity", **named)
+    for details in ('{"a":' * 62 + "1" + "}" * 62, '{"percent": 1' + "0" * 299 + "}", '{"code": [[[]]]}', "{}", "{}"):
         desk.alerts(1, "fault_code", details=details, recipients=["gate@acme.example"])
     for _ in range(2):
         desk.deliver()
@@ -356,11 +354,10 @@ def test_no_row_of_a_user_or_an_alert_keeps_an_alert_from_being_written_or_the_o
     assert desk.states() == {"failed": 8 * 2 + 3, "sent": 8, "expired": 4}
 
 
-def test_a_message_of_four_megabytes_and_names_with_line_ends_are_bounded(told: Desk, inbox: Inbox) -> None:
-    told.unbound()
-    told.alert("custom", message="Brakes\r\nBcc: all@acme.example\n" + "x" * 4_000_000)
+def test_the_longest_message_and_names_with_line_ends_are_bounded(told: Desk, inbox: Inbox) -> None:
+    told.alert("custom", message="Brakes\r\nBcc: all@acme.example\n" + "x" * 200_000)
     told.alert("offline", vehicle_id=told.vehicle("Van\r\nBcc: x@y\u2028\x00".replace("\x00", "") + "y" * 10_000))
-    told.alert("geofence_entry", details={"geofence": ["not", "text"], "time": {"a": 1}, "big": "z" * 3_000_000})
+    told.alert("geofence_entry", details={"geofence": ["not", "text"], "time": {"a": 1}, "big": "z" * 60_000})
 
     assert told.deliver()["sent"] == 3
 

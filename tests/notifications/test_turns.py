@@ -5,9 +5,11 @@ from threading import Barrier, Thread
 from uuid import UUID, uuid4
 
 import psycopg
+from sqlalchemy import text
 
 from db.queries import deliveries
 from db.queries.deliveries import Notice, Outcome
+from jobs import process
 from tests.notifications.conftest import Desk, Inbox
 
 
@@ -152,3 +154,16 @@ def test_the_whole_way_one_tenants_storm_does_not_delay_anothers_mail(desk: Desk
 
     assert len(inbox.mails) == 401
     assert inbox.to.index("bob@other.example") < 201
+
+
+def test_a_claim_finds_its_rows_by_their_id_whatever_the_statistics_say(told: Desk) -> None:
+    told.alerts(2_000, "geofence_entry", recipients=["gate@acme.example"])
+    told.admin.execute("ANALYZE notifications")  # when none was ready: then an index of those that are looks empty
+    told.admin.execute("UPDATE notifications SET state = 'ready', planned_at = now()")
+    values = {"channel": "email", "token": uuid4(), "now": datetime.now(UTC), "batch": 200}
+
+    with process.get_database().system_transaction() as connection:
+        plan = "\n".join(connection.execute(text(f"EXPLAIN {deliveries._CLAIM_IN_TURN.text}"), values).scalars())
+
+    locked = plan[plan.index("LockRows") :]
+    assert "notifications_pkey" in locked.splitlines()[1]
