@@ -214,7 +214,7 @@ class TestOfInspections:
         inspection = self._inspect(garage, van, odometer_km=120_000)
         garage.check()
         assert _readings(garage)[1] == (120_000, "quarantined")
-        garage.admin.execute("UPDATE inspections SET odometer_km = 12_000 WHERE id = %s", [inspection])
+        garage.admin.execute("UPDATE inspections SET odometer_km = 12000 WHERE id = %s", [inspection])
         garage.check()
         assert _readings(garage)[1] == (12_000, "accepted")
         garage.admin.execute("UPDATE inspections SET odometer_km = 12_001 WHERE id = %s", [inspection])

@@ -85,7 +85,7 @@ def admin(database: Database) -> Iterator[psycopg.Connection]:
 def test_a_document_that_is_none_or_that_nobody_could_read_is_refused(
     admin: psycopg.Connection, column: str, document: str
 ) -> None:
-    with pytest.raises(psycopg.Error, match=f"ck_{column.replace('.', '_')}|string buffer exceeds"):
+    with pytest.raises(psycopg.Error, match=f"ck_{column.replace('.', '_')}|string buffer"):
         _set(admin, column, document)
     assert _get(admin, column) in ({}, [])
 
@@ -111,7 +111,7 @@ def test_one_tenants_document_that_nobody_could_read_stops_no_mail_of_another(
     other = Desk(told.platform, "other")
     with psycopg.connect(told.platform.urls.app_url) as application:
         application.execute("SELECT set_config('app.tenant_id', %s, true)", [str(other.tenant_id)])
-        with pytest.raises(psycopg.Error, match=r"ck_alerts_details_size|string buffer exceeds"):
+        with pytest.raises(psycopg.Error, match=r"ck_alerts_details_size|string buffer"):
             application.execute(
                 "INSERT INTO alerts (tenant_id, kind, severity, subject, message, opened_at, details, recipients)"
                 " VALUES (app_tenant_id(), 'offline', 'critical', 'x', 'x', now(), %s, '{bob@other.example}')",
