@@ -73,7 +73,7 @@ class Batch:
             written = writer.map(self._write, notices)
             try:
                 for notice in waiting:
-                    if time.monotonic() > stop_at:
+                    if self._recorder.is_lost or time.monotonic() > stop_at:
                         self._give_back([notice, *waiting])
                         break
                     self._send(notice, written)

@@ -53,7 +53,8 @@ class Share:
         self._until = time.monotonic() + LEASE_S
 
     def call(self, stop_at: float) -> Counts:
-        """Send in order; after the first failure, or after `stop_at` (of `time.monotonic`), the rest waits."""
+        """Send in order. After the first failure, after `stop_at` (of `time.monotonic`), or once the claim is another's
+        the rest waits."""
         counts: Counts = {}
         for number, notice in enumerate(self._notices):
             now = datetime.now(UTC)
@@ -63,7 +64,9 @@ class Share:
             outcome, disabled = _attempt(self._endpoint, notice, self._send, self._schedule_s, now)
             recorded = self._record(outcome, disabled, self._notices[number + 1 :], now)
             count(counts, "lost" if not recorded else _WORDS[outcome.state], 1)
-            if disabled is not None or outcome.state == "ready":
+            if not recorded:
+                self._give_way(self._notices[number + 1 :], now, is_slow=False)
+            if not recorded or disabled is not None or outcome.state == "ready":
                 return counts
         return counts
 

@@ -31,6 +31,9 @@ class Recorder:
     While RECORD_AFTER of them are written as many come together, and no more: then `keep` waits.
     """
 
+    is_lost = False
+    """The claim is another's by now, and so is what is left of it."""
+
     def __init__(self, database: Database, token: UUID, counts: Counts) -> None:
         self._database = database
         self._token = token
@@ -92,7 +95,9 @@ class Recorder:
         for outcome in outcomes:
             if outcome.attempt is not None:
                 count(self._counts, _WORDS[outcome.state], 1)
-        count(self._counts, "lost", len(outcomes) - recorded)
+        tried = sum(outcome.attempt is not None for outcome in outcomes)
+        count(self._counts, "lost", min(tried, len(outcomes) - recorded))
+        self.is_lost = self.is_lost or recorded < len(outcomes)
 
     def _write(self, outcomes: list[Outcome]) -> int:
         with self._database.statement() as connection:

@@ -30,7 +30,7 @@ def test_killed_while_sending_no_mail_is_lost_and_few_are_repeated_under_their_i
     kill_after: int, told: Desk, inbox: Inbox
 ) -> None:
     told.alerts(40, "geofence_entry")
-    told.admin.execute("UPDATE notifications SET address = id || '@acme.example', state = 'ready'")
+    told.admin.execute("UPDATE notifications SET address = id || '@acme.example', is_named = true, state = 'ready'")
     sender = subprocess.Popen(
         [sys.executable, "-c", SENDER],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},

@@ -13,7 +13,7 @@ from tests.notifications.conftest import Desk, Inbox, Received
 def waiting(desk: Desk, number: int) -> None:
     """Let mails to different addresses be ready."""
     desk.alerts(number, "geofence_entry", "critical")
-    desk.admin.execute("UPDATE notifications SET address = id || '@acme.example', state = 'ready'")
+    desk.admin.execute("UPDATE notifications SET address = id || '@acme.example', is_named = true, state = 'ready'")
 
 
 def cut_off(desk: Desk) -> int:
