@@ -13,6 +13,8 @@ from itertools import islice
 from typing import Literal
 from uuid import UUID
 
+import idna
+
 from integrations.mail import BAD_ADDRESS, without_addresses
 
 LONGEST_REPORT = 1_000_000
@@ -28,12 +30,15 @@ class Returned:
 
     Args:
         message_id: what its Message-ID begins with. Only who has the mail knows it.
+        addresses: the ways to write whom it could not be delivered to, in lower case; None where nobody is named.
+            Behind a list or a forwarding it is another one than it was sent to.
         is_bad_address: there is no such address: mail to it harms the sender's name.
         reason: the server's words, shortened, without any address.
     """
 
     kind: Literal["bounce", "complaint"]
     message_id: UUID
+    addresses: frozenset[str] | None
     is_bad_address: bool
     reason: str
 
@@ -84,19 +89,31 @@ def _bounce(part: Message, message_id: UUID) -> Returned | None:
     for block in _blocks(part):
         if _field(block, "Action").lower() != "failed":
             continue
-        address = _typed(_field(block, "Original-Recipient")) or _typed(_field(block, "Final-Recipient"))
+        address = _typed(_field(block, "Final-Recipient"))
         status = _STATUS.search(_field(block, "Status"))
         said = _field(block, "Diagnostic-Code").partition(";")[2].strip()
         words = without_addresses(said.encode("ascii", "replace"), address or "")
+        is_bad_address = status is not None and status[0] in BAD_ADDRESS
         reason = f"came back: {words or (status[0] if status else 'not delivered')}"
-        return Returned("bounce", message_id, status is not None and status[0] in BAD_ADDRESS, reason[:200])
+        return Returned("bounce", message_id, _written(address), is_bad_address, reason[:200])
     return None
+
+
+def _written(address: str | None) -> frozenset[str] | None:
+    """Return an address as reports write it, and as people do where its domain is not of ASCII."""
+    if address is None:
+        return None
+    local, _, domain = address.lower().rpartition("@")
+    try:
+        return frozenset({f"{local}@{domain}", f"{local}@{idna.decode(domain)}"})
+    except UnicodeError:
+        return frozenset({f"{local}@{domain}"})
 
 
 def _complaint(part: Message, message_id: UUID) -> Returned | None:
     for block in _blocks(part):
         if _field(block, "Feedback-Type").lower() in ("abuse", "fraud", "opt-out", "opt-out-list"):
-            return Returned("complaint", message_id, False, "complained of as unwanted")
+            return Returned("complaint", message_id, None, False, "complained of as unwanted")
     return None
 
 

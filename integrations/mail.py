@@ -27,17 +27,24 @@ _AT_SENDER, _AT_RECIPIENT, _AT_DATA, _AT_END = range(4)
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 _ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})\b")
 _ADDRESS = re.compile(r"\S*@\S*|https?://\S*")
-_WHOM, _IS_NOT = (
-    rb"(user|recipient|mailbox|address|account)",
-    rb"(unknown|not found|not exist|invalid|disabled|no such)",
-)
+_WHOM = rb"(user|recipient|mailbox|address|account)"
+_IS_NOT = rb"(unknown|not found|not exist|invalid|disabled|no such)"
 _NOBODY = re.compile(rb"\b%b\b.{0,40}\b%b|\b%b\b.{0,20}\b%b" % (_WHOM, _IS_NOT, _IS_NOT, _WHOM), re.IGNORECASE)
 """How servers say without an enhanced code that there is no such address."""
+_OF_US = re.compile(
+    rb"sender|sending|verif|relay|auth|login|credential|password|block|listed|spam|polic|quota|limit|helo",
+    re.IGNORECASE,
+)
+"""Words of a refusal that is about us, whatever else it names: many servers judge the sender beside the recipient."""
 _QUEUED = re.compile(r"\b(?:queued as|id=?)[ :]?([A-Za-z0-9._-]{4,64})", re.IGNORECASE)
 
 
-BAD_ADDRESS = ("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1")
-"""Enhanced codes that say that there is no such address (RFC 3463, 3.2 and 3.3; RFC 7505)."""
+BAD_ADDRESS = ("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10")
+"""Enhanced codes that say that there is no such address (RFC 3463, 3.2; RFC 7505)."""
+_OF_THE_MAILBOX = (*BAD_ADDRESS, "5.1.0", "5.1.4", "5.2.0", "5.2.1", "5.2.2", "5.2.3", "5.2.4")
+"""And what is about the mailbox otherwise (RFC 3463, 3.3); 5.1.7 and 5.1.8 are about the sender."""
+MOST_REFUSED = 20
+"""So many refusals in a row, of whatever address, are the server's doing: it takes mail of ours for nobody."""
 
 
 class MailServerAway(TransientError):  # noqa: N818 - named for the caller, as its siblings are
@@ -45,11 +52,13 @@ class MailServerAway(TransientError):  # noqa: N818 - named for the caller, as i
 
     Args:
         in_mail: it ended while it was told of a mail: that one may be the cause, or may even have been accepted.
+        refuses_all: it answers, and takes mail for nobody.
     """
 
-    def __init__(self, message: str, *, in_mail: bool = False) -> None:
+    def __init__(self, message: str, *, in_mail: bool = False, refuses_all: bool = False) -> None:
         super().__init__(message)
         self.in_mail = in_mail
+        self.refuses_all = refuses_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +122,16 @@ class NotTaken:
 class MailSession:
     """An open connection; not thread-safe.
 
+    Args:
+        most_refused: after so many refusals in a row the server is taken to refuse all.
+
     Raises:
         MailServerAway: it cannot be opened.
     """
 
-    def __init__(self, server: MailServer) -> None:
+    def __init__(self, server: MailServer, *, most_refused: int = MOST_REFUSED) -> None:
+        self.accepted = 0
+        self._refused_in_a_row, self._most_refused = 0, most_refused
         self._longest_s = server.timeout_s * _TIMEOUTS
         with deadline(self._longest_s):
             self._smtp = _open(server)
@@ -126,7 +140,7 @@ class MailSession:
         """Hand one mail over. Addresses are plain ones, checked by `mime.check_address`.
 
         Raises:
-            MailServerAway: the session is over; this mail may or may not have been accepted.
+            MailServerAway: the session is over; where it is so `in_mail`, this mail may or may not have been accepted.
         """
         with deadline(self._longest_s):
             return self._send(sender, to, content)
@@ -148,6 +162,8 @@ class MailSession:
         refused = _first_refused(replies)
         if refused is not None:
             return self._not_taken(refused, *replies[refused], to)
+        self.accepted += 1
+        self._refused_in_a_row = 0
         found = _QUEUED.search(replies[-1][1].decode("ascii", "replace"))
         return Accepted(found[1] if found else None)
 
@@ -184,8 +200,13 @@ class MailSession:
             raise MailServerAway(f"the mail server ended the session: {code}", in_mail=True)
         with contextlib.suppress(smtplib.SMTPException, OSError):  # then the next mail finds out
             self._smtp.rset()
+        reason = without_addresses(said, to)
+        if step != _AT_END:  # before it has seen the mail
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row >= self._most_refused:
+                raise MailServerAway(f"the mail server takes mail for nobody: {code} {reason}", refuses_all=True)
         is_bad_address = code >= 500 and step == _AT_RECIPIENT and _is_bad_address(said)
-        return NotTaken(code, without_addresses(said, to), _is_final(step, code, said), is_bad_address)
+        return NotTaken(code, reason, _is_final(step, code, said), is_bad_address)
 
 
 def _first_refused(replies: Sequence[tuple[int, bytes]]) -> int | None:
@@ -269,18 +290,27 @@ def _is_final(step: int, code: int, said: bytes) -> bool:
     """
     if code < 500 or code == 530:
         return False
+    if step == _AT_END:
+        enhanced = _enhanced(said) or "5.7."
+        is_ours = enhanced.startswith("5.7.") and (b"relay" in said.lower() or b"auth" in said.lower())
+        return not is_ours and not enhanced.startswith(("5.4.", "5.5."))
+    return step == _AT_RECIPIENT and is_refusal_of_mailbox(said)
+
+
+def is_refusal_of_mailbox(said: bytes) -> bool:
+    """Tell whether a refused recipient is what is refused, and not who sends."""
     enhanced = _enhanced(said)
-    if step == _AT_RECIPIENT:
-        return _is_bad_address(said) or (enhanced or "").startswith(("5.1.", "5.2."))
-    if (enhanced or "5.7.").startswith("5.7.") and (b"relay" in said.lower() or b"auth" in said.lower()):
-        return False
-    return not (enhanced or "").startswith(("5.4.", "5.5."))
+    # RFC 5321's own words for 550.
+    is_of_mailbox = b"mailbox unavailable" in said.lower() if enhanced is None else enhanced in _OF_THE_MAILBOX
+    return _is_bad_address(said) or (is_of_mailbox and _OF_US.search(said) is None)
 
 
 def _is_bad_address(said: bytes) -> bool:
     """Tell an address that does not exist from a mail that is not wanted, or a mailbox that is full."""
     enhanced = _enhanced(said)
-    return _NOBODY.search(said[:500]) is not None if enhanced is None else enhanced in BAD_ADDRESS
+    if enhanced is not None:
+        return enhanced in BAD_ADDRESS
+    return _NOBODY.search(said[:500]) is not None and _OF_US.search(said) is None
 
 
 def without_addresses(said: bytes, to: str) -> str:

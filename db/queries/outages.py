@@ -9,6 +9,7 @@ _BEGIN = text(
     RETURNING xmax = 0
     """
 )
+_IS_CLOSED = text("SELECT EXISTS (SELECT FROM channel_outages WHERE channel = :channel)")
 _END = text(
     "DELETE FROM channel_outages WHERE channel = :channel RETURNING extract(epoch FROM now() - began_at), tries"
 )
@@ -23,3 +24,8 @@ def end(connection: Connection, channel: str) -> tuple[float, int] | None:
     """Note that a channel is open. Returns how many seconds and tries it was not; None where it was open before."""
     row = connection.execute(_END, {"channel": channel}).first()
     return None if row is None else (float(row[0]), int(row[1]))
+
+
+def is_closed(connection: Connection, channel: str) -> bool:
+    """Tell whether a channel is known to be closed."""
+    return bool(connection.execute(_IS_CLOSED, {"channel": channel}).scalar_one())

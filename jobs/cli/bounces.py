@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, BinaryIO
 
 import typer
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.queries import suppressions
 from db.queries.bounces import record_returned
@@ -14,6 +13,7 @@ from jobs.cli.arguments import JsonOption, TenantOption, find_tenant_id, get_ten
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError, explain
 from jobs.cli.output import at, print_json, print_table, say
+from jobs.settings import SettingsError
 
 TRY_LATER = 75
 """What a mail server understands as: keep it, and hand it over again (EX_TEMPFAIL of sysexits.h)."""
@@ -26,8 +26,9 @@ def bounced(
 ) -> None:
     """Take a bounce or a complaint about a mail of ours, and send nothing more to an address that does not exist.
 
-    For a pipe of the mail server that receives for the sender's address: `fleet: "|fleet-jobs notifications bounced"`.
-    It leaves with 75 where the database is away, so that the server tries again.
+    For a pipe of the mail server that receives for the sender's address, in the directory that has .env:
+    `fleet: "|cd /srv/fleet && .venv/bin/fleet-jobs notifications bounced"`. Where it cannot do its work it leaves with
+    75, so that the server tries again.
     """
     returned = _read(file)
     if returned is None:
@@ -36,18 +37,22 @@ def bounced(
     suppress = {"complaint": "complaint", "bounce": "hard_bounce" if returned.is_bad_address else None}[returned.kind]
     try:
         with system_database() as database, database.system_transaction() as connection:
-            was_sent = record_returned(
+            found = record_returned(
                 connection,
                 returned.message_id,
+                returned.addresses,
                 returned.reason,
                 datetime.now(UTC),
                 suppress=suppress,  # type: ignore[arg-type]
             )
-    except (OperatorError, OperationalError, PoolTimeout) as error:
-        typer.echo(f"fleet-jobs: {explain(error) or type(error).__name__}", err=True)
+    except (OperatorError, SettingsError, SQLAlchemyError) as error:
+        typer.echo(f"fleet-jobs: {explain(error) or str(error)}", err=True)
         raise typer.Exit(TRY_LATER) from None
-    if not was_sent:
-        say(f"notification {returned.message_id} is none that was sent: passed over")
+    if found == "too early":
+        typer.echo(f"fleet-jobs: notification {returned.message_id} is being sent", err=True)
+        raise typer.Exit(TRY_LATER)
+    if found == "unknown":
+        say(f"notification {returned.message_id} is none that was sent to this address: passed over")
     else:
         then = "nothing more is sent to its address" if suppress else "later ones are still sent"
         say(f"notification {returned.message_id} {returned.reason}; {then}")

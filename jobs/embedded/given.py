@@ -20,7 +20,7 @@ def read_given(file: Path = Path(".env")) -> dict[str, str]:
         OSError: the file cannot be read; one that is absent is empty.
     """
     written = dotenv_values(file) if file.is_file() else {}
-    given = {**written, **os.environ}
+    given = {name.upper(): value for name, value in (*written.items(), *os.environ.items())}  # as settings are read
     return {
         name: value
         for name, value in given.items()

@@ -7,7 +7,7 @@ import structlog
 
 from db.engine import Database
 from db.queries import deliveries, outages
-from integrations.mail import MailServer, MailServerAway, MailSession
+from integrations.mail import MOST_REFUSED, MailServer, MailServerAway, MailSession
 from jobs.notifications.batch import Batch, now_utc
 from jobs.notifications.compose import Letterhead
 from jobs.notifications.recorder import count
@@ -18,6 +18,8 @@ _log = structlog.get_logger()
 BATCH = 200
 MOST_ENDED = 20
 """So many sessions in a row that a server ends over a mail and that took none are the mails' doing; more an outage."""
+MOST_REFUSED_AGAIN = 3
+"""So many tries tell whether a server that took mail for nobody still does."""
 
 
 def send_due(
@@ -30,7 +32,8 @@ def send_due(
 ) -> tuple[Counts, bool]:
     """Send what is due, critical first, until `until` (of `time.monotonic`).
 
-    A server that is away costs nobody an attempt: nothing is claimed before it lets us in.
+    A server that is away costs nobody an attempt: nothing is claimed before it lets us in. One that lets us in and
+    takes mail for nobody costs a few.
 
     Returns:
         How many were sent, put off, refused and dropped; and whether more is due.
@@ -39,10 +42,11 @@ def send_due(
     with database.system_transaction() as connection:
         if not deliveries.is_due(connection, "email", now_utc()):
             return counts, False
+        most_refused = MOST_REFUSED_AGAIN if outages.is_closed(connection, "email") else MOST_REFUSED
     is_more, ended = True, 0
     while is_more and time.monotonic() < until:
         try:
-            with MailSession(server) as session:
+            with MailSession(server, most_refused=most_refused) as session:
                 is_more = _send_over(database, session, letterhead, until, batch, counts)
             ended = 0
         except MailServerAway as error:
@@ -69,7 +73,7 @@ def _send_over(
     Raises:
         MailServerAway: the server took nothing at all.
     """
-    taken = 0
+    taken, has_accepted = 0, False
     while time.monotonic() < until:
         token = uuid4()
         with database.system_transaction() as connection:
@@ -80,12 +84,13 @@ def _send_over(
         sending = Batch(database, session, letterhead, token, counts)
         try:
             sending.send(notices)
-        except MailServerAway:
-            if taken + sending.answered == 0:
+        except MailServerAway as error:
+            if error.refuses_all or taken + sending.answered == 0:
                 raise
             return True  # many servers end a connection after so many mails
         finally:
-            if taken == 0 and sending.answered > 0:
+            if not has_accepted and session.accepted:
+                has_accepted = True
                 _end_outage(database)
         taken += sending.answered
     return True

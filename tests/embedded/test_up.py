@@ -39,7 +39,7 @@ def platform() -> Iterator[Platform]:
     """A platform without fleets, that the tests of this file share; it was started where there is an `.env`."""
     home, here = passable_directory(), passable_directory()
     (here / ".env").write_text(
-        "FLEET_MAIL_FROM='Joe\\'s Fleet <fleet@jobs.example>'\nFLEET_DATABASE_URL=postgresql://x@y/z\n"
+        "fleet_mail_from='Joe\\'s Fleet <fleet@jobs.example>'\nFLEET_DATABASE_URL=postgresql://x@y/z\n"
     )
     with up(home, demo=False, here=here) as process:
         lines_until(process, "environment")

@@ -217,7 +217,7 @@ class TestOfInspections:
         garage.admin.execute("UPDATE inspections SET odometer_km = 12000 WHERE id = %s", [inspection])
         garage.check()
         assert _readings(garage)[1] == (12_000, "accepted")
-        garage.admin.execute("UPDATE inspections SET odometer_km = 12_001 WHERE id = %s", [inspection])
+        garage.admin.execute("UPDATE inspections SET odometer_km = 12001 WHERE id = %s", [inspection])
         garage.check()
         assert _readings(garage)[1] == (12_000, "accepted"), "services count by it"
 

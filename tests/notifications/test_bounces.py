@@ -25,13 +25,14 @@ def report(
     said: str = "550 5.1.1 <ann@acme.example>: user unknown",
     *,
     is_whole: bool = False,
+    address: str = ADDRESS,
     kind: str = "delivery-status",
     fields: str | None = None,
 ) -> bytes:
     """Return what a mail server writes, quoting the whole mail or its headers."""
     told = fields or (
         f"Reporting-MTA: dns; mx.example\nArrival-Date: Fri, 20 Nov 2026 06:32:00 +0000\n\n"
-        f"Final-Recipient: rfc822; {ADDRESS}\nAction: {action}\nStatus: {status}\nDiagnostic-Code: smtp; {said}\n"
+        f"Final-Recipient: rfc822; {address}\nAction: {action}\nStatus: {status}\nDiagnostic-Code: smtp; {said}\n"
     )
     quoted = f"Message-ID: {message_id}\nSubject: Oil change is due\n"
     parts = [
@@ -54,13 +55,15 @@ def test_a_report_says_which_mail_came_back_and_whether_the_address_exists(
     status: str, is_bad_address: bool, is_whole: bool
 ) -> None:
     found = read_report(report(status=status, is_whole=is_whole))
-    assert found == Returned("bounce", ID, is_bad_address, "came back: 550 5.1.1 ... user unknown")
+    assert found == Returned(
+        "bounce", ID, frozenset({ADDRESS}), is_bad_address, "came back: 550 5.1.1 ... user unknown"
+    )
 
 
 @pytest.mark.parametrize("is_whole", [False, True])
 def test_a_complaint_is_read(is_whole: bool) -> None:
     found = read_report(report(kind="feedback-report", fields=COMPLAINT, is_whole=is_whole))
-    assert found == Returned("complaint", ID, False, "complained of as unwanted")
+    assert found == Returned("complaint", ID, None, False, "complained of as unwanted")
 
 
 @pytest.mark.parametrize(
@@ -98,8 +101,9 @@ def test_no_report_that_is_broken_ends_in_an_error(at: int, put: bytes, cut: int
         (lambda message_id: report(message_id, kind="feedback-report", fields=COMPLAINT), "failed", True),
         (lambda message_id: report(message_id, action="delayed"), "sent", False),
         (lambda message_id: report(f"<{uuid4()}@jobs.example>"), "sent", False),
+        (lambda message_id: report(message_id, address="gone@acme.example"), "sent", False),
     ],
-    ids=["no such address", "mailbox full", "complaint", "delayed", "another mail"],
+    ids=["no such address", "mailbox full", "complaint", "delayed", "another mail", "one who is on the list"],
 )
 def test_a_mail_that_came_back_is_no_longer_sent_and_a_bad_address_gets_no_more(
     told: Desk, inbox: Inbox, tmp_path: Path, make: Callable[[str], bytes], state: str, is_suppressed: bool
@@ -137,3 +141,39 @@ def test_a_server_is_asked_to_try_again_while_the_database_is_away() -> None:
     )
     assert done.returncode == 75, done.stderr
     assert b"connection refused" in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["FLEET_DATABASE_URL", "FLEET_MAIL_FROM"])
+def test_a_server_is_asked_to_try_again_where_settings_are_missing_or_wrong(setting: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "notifications", "bounced"],
+        input=report(),
+        capture_output=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], setting: "nothing"} | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 75
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_report_that_comes_before_the_record_is_asked_for_again(told: Desk, inbox: Inbox, tmp_path: Path) -> None:
+    told.alert("safety_event")
+    told.deliver()
+    told.admin.execute(
+        "UPDATE notifications SET state = 'ready', finished_at = NULL, claim_token = gen_random_uuid(),"
+        " claimed_until = now() + interval '1 minute'"
+    )
+    path = tmp_path / "bounce.eml"
+    path.write_bytes(report(inbox.mails[0].id))
+    done = subprocess.run([*COMMAND, "notifications", "bounced", str(path)], capture_output=True, text=True)
+    assert done.returncode == 75, done.stdout
+
+
+def test_a_domain_that_is_not_of_ascii_is_the_same_in_both_ways(told: Desk, inbox: Inbox, tmp_path: Path) -> None:
+    told.alert("safety_event", recipients=["ann@bücher.example"])
+    told.deliver()
+    mail = next(mail for mail in inbox.mails if mail.to == "ann@xn--bcher-kva.example")
+    path = tmp_path / "bounce.eml"
+    path.write_bytes(report(mail.id, address="Ann@xn--bcher-kva.example"))
+    subprocess.run([*COMMAND, "notifications", "bounced", str(path)], check=True)
+    assert told.value("SELECT state FROM notifications WHERE address LIKE '%%bücher%%'") == "failed"

@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from integrations.errors import PermanentError
-from integrations.mail import Accepted, MailServer, MailServerAway, MailSession
+from integrations.mail import MOST_REFUSED, Accepted, MailServer, MailServerAway, MailSession, NotTaken
+from jobs.notifications.mails import MOST_REFUSED_AGAIN
 from jobs.settings import get_settings
 from tests.notifications.conftest import Desk, Inbox
 from tests.notifications.test_endpoints import certificate_of
@@ -220,6 +222,60 @@ def test_one_whom_the_server_wants_a_login_for_keeps_nobody_waiting(told: Desk, 
 
     assert sorted(any_inbox.to) == ["ann@acme.example", "ann@acme.example"]
     assert told.value("SELECT attempts FROM notifications WHERE address LIKE 'far@%%'") == 1
+
+
+def test_a_server_that_takes_mail_for_nobody_is_an_outage_and_costs_few_a_try(desk: Desk, any_inbox: Inbox) -> None:
+    desk.alerts(60, "geofence_entry", recipients=["gate@acme.example"])
+    desk.admin.execute("UPDATE notifications SET address = id || '@acme.example', state = 'ready', is_named = true")
+    refuse = "554 5.7.1 Relay access denied"
+    any_inbox.answers = _Everybody(refuse)
+
+    desk.send()
+    tried = desk.value("SELECT count(*) FROM notifications WHERE attempts > 0")
+    desk.send()
+
+    assert tried == MOST_REFUSED - 1
+    assert desk.value("SELECT count(*) FROM notifications WHERE attempts > 0") == tried + MOST_REFUSED_AGAIN - 1
+    assert (
+        desk.value("SELECT reason FROM channel_outages") == f"the mail server takes mail for nobody: 554 {refuse[4:]}"
+    )
+    assert desk.states() == {"ready": 60}
+
+    any_inbox.answers = {}
+    desk.pass_time(timedelta(hours=1))
+    desk.admin.execute("UPDATE notifications SET expires_at = now() + interval '1 day'")
+    desk.send()
+    assert desk.states() == {"sent": 60}
+    assert desk.value("SELECT count(*) FROM channel_outages") == 0
+
+
+def test_a_refusal_as_the_mail_is_announced_is_no_end_of_it() -> None:
+    answers = {b"EHLO": b"250 mx", b"MAIL": b"250 ok", b"RCPT": b"250 ok", b"DATA": b"554 5.7.1 blocked using a list"}
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, connection.makefile("rwb", buffering=0) as stream:
+            stream.write(b"220 mx.example\r\n")
+            while line := stream.readline():
+                stream.write(answers.get(line[:4], b"250 ok") + b"\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        answer = send(f"smtp://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+    assert answer == NotTaken(554, "5.7.1 blocked using a list", is_final=False, is_bad_address=False)
+
+
+class _Everybody(dict[str, str]):
+    """One answer to whomever the mail is for."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def get(self, key: str, default: object = None) -> str:  # type: ignore[override]
+        return self._answer
 
 
 def test_only_what_ends_a_mail_makes_it_taken(any_inbox: Inbox) -> None:

@@ -76,7 +76,9 @@ def test_an_alert_that_is_rolled_back_tells_nobody(told: Desk) -> None:
 
 def test_many_mails_go_over_one_connection(told: Desk, any_inbox: Inbox) -> None:
     told.alerts(150, "geofence_entry", recipients=[])
-    told.admin.execute("UPDATE notifications SET address = 'u' || attempts || id || '@acme.example', state = 'ready'")
+    told.admin.execute(
+        "UPDATE notifications SET address = 'u' || attempts || id || '@acme.example', is_named = true, state = 'ready'"
+    )
 
     assert told.deliver()["sent"] == 150
 
@@ -86,7 +88,7 @@ def test_many_mails_go_over_one_connection(told: Desk, any_inbox: Inbox) -> None
 
 def test_two_deliveries_at_once_send_each_mail_once(told: Desk, inbox: Inbox) -> None:
     told.alerts(120, "geofence_entry")
-    told.admin.execute("UPDATE notifications SET address = id || '@acme.example', state = 'ready'")
+    told.admin.execute("UPDATE notifications SET address = id || '@acme.example', is_named = true, state = 'ready'")
     settings = get_settings()
     server, letterhead = delivery.mail_server(settings), delivery.letterhead_of(settings)
     assert server is not None
@@ -223,7 +225,8 @@ def test_addresses_that_the_server_ends_the_session_over_keep_no_other_mail_back
 def test_a_server_that_ends_every_session_is_an_outage_after_some_mails(told: Desk, any_inbox: Inbox) -> None:
     told.alerts(60, "geofence_entry")
     told.admin.execute(
-        "UPDATE notifications SET address = 'u' || replace(id::text, '-', '') || '@acme.example', state = 'ready'"
+        "UPDATE notifications SET address = 'u' || replace(id::text, '-', '') || '@acme.example', is_named = true,"
+        " state = 'ready'"
     )
     any_inbox.at_data = lambda mail: "421 4.3.2 shutting down"
 
@@ -259,7 +262,14 @@ def test_a_server_that_lets_us_in_and_takes_nothing_is_one_outage(
         ("550 invalid recipient", "failed", True),
         ("553 5.1.3 bad syntax", "failed", True),
         ("552 5.2.2 mailbox full", "failed", False),
-        ("550 5.2.1 this mailbox takes no mail", "failed", True),
+        ("550 5.2.1 this mailbox takes no mail", "failed", False),
+        ("550 Requested action not taken: mailbox unavailable", "failed", False),
+        ("550 5.1.8 <fleet@jobs.example>: Sender address rejected: Domain not found", "ready", False),
+        ("550 5.1.7 bad sender", "ready", False),
+        ("553 Sender address rejected: Domain not found", "ready", False),
+        ("550 Sending account disabled, contact support", "ready", False),
+        ("550 No Such User Here; Sender verify failed", "ready", False),
+        ("550 invalid user credentials", "ready", False),
         ("554 5.7.1 we do not want this", "ready", False),
         ("550 Rejected: your IP is listed at zen.spamhaus.example", "ready", False),
         ("504 5.5.2 <web1>: Helo command rejected: need fully-qualified hostname", "ready", False),
