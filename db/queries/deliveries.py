@@ -12,11 +12,13 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.sql.expression import bindparam
 
 from db.queries.folded import TEXT, details_of, told_at, vehicle_of
+from db.queries.notifications import CURRENT, USER_PROBLEM
 
 LEASE_S = 180
 """A claim that nobody has ended by then is another's: its worker is gone. By the database's clock, which all share."""
 
-_DIGEST = "sha256(convert_to(n.tenant_id || ':' || lower(n.address), 'UTF8'))"
+_DIGEST_OF = "sha256(convert_to(n.tenant_id || ':' || lower({}), 'UTF8'))"
+_DIGEST = _DIGEST_OF.format("n.address")
 """Of the tenant and the address, as `suppressed_addresses` knows it."""
 
 
@@ -181,21 +183,22 @@ _CLAIM = f"""
     due AS MATERIALIZED (
         SELECT d.* FROM found f
         CROSS JOIN LATERAL (
-            SELECT n.id,
+            SELECT n.id, w.address,
                    CASE WHEN n.expires_at <= :now THEN 'too late'
                         WHEN t.is_active IS NOT TRUE OR t.deleted_at IS NOT NULL THEN 'the tenant is not active'
-                        WHEN n.user_id IS NOT NULL AND (u.id IS NULL OR u.status <> 'active') THEN 'the user has left'
+                        WHEN {USER_PROBLEM.format("n")} IS NOT NULL THEN {USER_PROBLEM.format("n")}
                         WHEN n.endpoint_id IS NOT NULL AND e.id IS NULL THEN 'the endpoint is disabled'
                         WHEN n.while_open AND EXISTS (SELECT FROM alerts a WHERE a.id = n.alert_id
                                                       AND a.resolved_at IS NOT NULL) THEN 'resolved'
                         WHEN EXISTS (SELECT FROM suppressed_addresses s
-                                     WHERE s.tenant_id = n.tenant_id AND s.address_digest = {_DIGEST}
-                                       AND s.category IN ('all', n.category))
+                                     WHERE s.tenant_id = n.tenant_id AND s.category IN ('all', n.category)
+                                       AND s.address_digest = {_DIGEST_OF.format("w.address")})
                         THEN 'unsubscribed, or the address does not exist' END AS end_reason
             FROM notifications n
             LEFT JOIN tenants t ON t.id = n.tenant_id
             LEFT JOIN users u ON u.tenant_id = n.tenant_id AND u.id = n.user_id AND u.deleted_at IS NULL
             LEFT JOIN webhook_endpoints e ON e.id = n.endpoint_id AND e.disabled_at IS NULL AND e.deleted_at IS NULL
+            CROSS JOIN LATERAL (SELECT {CURRENT.format("n")} AS address) w
             WHERE n.id = f.id
         ) d
     ),
@@ -209,7 +212,7 @@ _CLAIM = f"""
     claimed AS (
         UPDATE notifications n
         SET claim_token = :token, claimed_until = clock_timestamp() + make_interval(secs => {LEASE_S}),
-            attempts = n.attempts + 1
+            attempts = n.attempts + 1, address = d.address
         FROM due d WHERE n.id = d.id AND d.end_reason IS NULL
         RETURNING n.*
     )

@@ -61,9 +61,14 @@ NEAREST = """
       AND (p.user_id = g.user_id OR p.user_id IS NULL) AND g.user_id IS NOT NULL
     ORDER BY p.user_id IS NULL, p.category = 'all' LIMIT 1"""
 """The preference that holds for a recipient `g`, as a whole."""
-PROBLEM = """
+USER_PROBLEM = """
+    CASE WHEN {0}.user_id IS NULL THEN NULL
+         WHEN u.id IS NULL OR u.status = 'inactive' THEN 'the user has left'
+         WHEN u.status = 'pending_verification' AND NOT {0}.is_named THEN 'the user is not verified yet' END"""
+"""Why a user is told nothing. Who is locked out is told as ever: a few wrong passwords must make nobody deaf."""
+PROBLEM = f"""
     CASE WHEN t.is_active IS NOT TRUE OR t.deleted_at IS NOT NULL THEN 'the tenant is not active'
-         WHEN g.user_id IS NOT NULL AND (u.id IS NULL OR u.status <> 'active') THEN 'the user has left'
+         WHEN {USER_PROBLEM.format("g")} IS NOT NULL THEN {USER_PROBLEM.format("g")}
          WHEN g.user_id IS NOT NULL AND NOT g.is_named AND p.enabled IS NOT TRUE THEN 'turned off' END"""
 SUPPRESSED = """
     SELECT s.reason FROM suppressed_addresses s
@@ -81,11 +86,15 @@ LATELY = """
       AND n.state IN ('ready', 'sent') AND n.planned_at > :now - INTERVAL '1 hour'"""
 """How much a recipient `g` was told of late."""
 
+CURRENT = """
+    coalesce(CASE WHEN {0}.channel = 'email' AND NOT {0}.is_named THEN left(u.email, 321) END, {0}.address)"""
+"""Where a notification goes now: to the address that its user has, and not to one that was given up while it waited."""
+
 # An alert that is told again while it still waits to be told is told once. What holds for a recipient is asked anew: a
 # preference may have changed since the alert, a user may have left. Whom the alert names is asked nothing.
 _TAKE = text(
     f"""
-    WITH taken AS MATERIALIZED (
+    WITH due AS MATERIALIZED (
         SELECT d.* FROM generate_series(0, 3) AS p (priority)
         CROSS JOIN LATERAL (
             SELECT n.id, n.tenant_id, n.alert_id, n.channel, n.address, n.user_id, n.endpoint_id, n.is_named,
@@ -96,6 +105,13 @@ _TAKE = text(
             ORDER BY n.next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
         ) d
         ORDER BY d.priority, d.next_attempt_at LIMIT :batch
+    ),
+    taken AS MATERIALIZED (
+        SELECT d.id, d.tenant_id, d.alert_id, d.channel, {CURRENT.format("d")} AS address, d.user_id, d.endpoint_id,
+               d.is_named, d.category, d.severity, d.while_open, d.expires_at, d.created_at, d.is_due_digest,
+               d.priority, d.next_attempt_at
+        FROM due d
+        LEFT JOIN users u ON u.tenant_id = d.tenant_id AND u.id = d.user_id AND u.deleted_at IS NULL
     ),
     recipients AS MATERIALIZED (
         SELECT g.*, u.time_zone AS user_zone, t.time_zone AS tenant_zone,
@@ -199,13 +215,13 @@ _SETTLE = text(
     UPDATE notifications n
     SET state = CASE d.action WHEN 'ready' THEN 'ready' WHEN 'fold' THEN 'folded' ELSE 'pending' END,
         planned_at = CASE d.action WHEN 'ready' THEN CAST(:now AS timestamptz) END,
-        next_attempt_at = coalesce(d.until, :now),
+        next_attempt_at = coalesce(d.until, :now), address = d.address,
         bundle = d.bundle, folded_into = d.folded,
         expires_at = CASE WHEN d.bundle IS NOT NULL THEN greatest(n.expires_at, d.until + INTERVAL '1 day')
                           ELSE n.expires_at END,
         finished_at = CASE d.action WHEN 'fold' THEN CAST(:now AS timestamptz) END
     FROM jsonb_to_recordset(:decisions) AS d
-        (ids uuid[], action text, until timestamptz, bundle text, folded uuid)
+        (ids uuid[], action text, until timestamptz, bundle text, folded uuid, address text)
     CROSS JOIN LATERAL unnest(d.ids) AS i (id)
     WHERE n.id = i.id
     """

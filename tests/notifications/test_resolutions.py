@@ -118,3 +118,39 @@ def test_an_endpoint_that_is_off_is_told_of_no_end(desk: Desk, hook: Hook) -> No
     resolve(desk)
 
     assert desk.value("SELECT count(*) FROM notifications WHERE is_resolution") == 0
+
+
+def test_who_was_told_hears_the_end_however_little_the_alert_has_become(desk: Desk, hook: Hook) -> None:
+    endpoint = Endpoint(desk, hook.url, events=["offline"], min_severity="high")
+    desk.alert("offline", "critical")
+    endpoint.call()
+    desk.admin.execute("UPDATE alerts SET severity = 'medium'")
+    desk.admin.execute("UPDATE webhook_endpoints SET events = '{safety}'")
+    resolve(desk)
+    endpoint.call()
+
+    assert types(hook) == ["alert.offline", "alert.offline.resolved"]
+
+
+def test_who_was_told_once_it_was_worse_hears_the_end_once(desk: Desk, hook: Hook) -> None:
+    endpoint = Endpoint(desk, hook.url, min_severity="high")
+    desk.alert("offline", "low")
+    for severity in ("high", "critical"):
+        desk.admin.execute("UPDATE alerts SET severity = %s", [severity])
+    resolve(desk)
+    endpoint.call()
+
+    assert types(hook) == ["alert.offline", "alert.offline", "alert.offline.resolved"]
+
+
+def test_who_was_never_told_hears_no_end(desk: Desk, hook: Hook) -> None:
+    Endpoint(desk, "https://127.0.0.1:1/", name="other")  # somebody hears of it
+    was_off = Endpoint(desk, hook.url, name="off since before it was called")
+    desk.alert("offline", "critical")
+    desk.admin.execute("UPDATE notifications SET state = 'suppressed' WHERE endpoint_id = %s", [was_off.id])
+    Endpoint(desk, hook.url, name="new")
+    resolve(desk)
+
+    assert desk.admin.execute(
+        "SELECT e.name FROM notifications n JOIN webhook_endpoints e ON e.id = n.endpoint_id WHERE n.is_resolution"
+    ).fetchall() == [("other",)]

@@ -38,6 +38,14 @@ def leave(desk: Desk) -> None:
     desk.admin.execute("UPDATE users SET status = 'inactive'")
 
 
+def lock(desk: Desk) -> None:
+    desk.admin.execute("UPDATE users SET status = 'locked'")
+
+
+def doubt(desk: Desk) -> None:
+    desk.admin.execute("UPDATE users SET status = 'pending_verification'")
+
+
 def close(desk: Desk) -> None:
     desk.admin.execute("UPDATE tenants SET is_active = false")
 
@@ -55,6 +63,8 @@ QUIET = dict(zip(("quiet_from", "quiet_to"), around_now(), strict=True))
         ([{"min_severity": "high"}], None, "medium", "not told", "it is only medium"),
         ([{}], unsubscribe, "critical", "not told", "the address has unsubscribed"),
         ([{}], leave, "critical", "not told", "the user has left"),
+        ([{}], doubt, "critical", "not told", "the user is not verified yet"),
+        ([{}], lock, "medium", "told", "the tenant's preference for all: from low on"),
         ([{}], close, "critical", "not told", "the tenant is not active"),
         ([QUIET], None, "high", "held", "quiet hours, "),
         ([QUIET], None, "critical", "told", "the tenant's preference for all"),
