@@ -149,6 +149,21 @@ def add_endpoint(
     return connection.execute(_ADD, values).rowcount == 1
 
 
+_IS_PREFERRED = text(
+    """
+    SELECT EXISTS (SELECT FROM notification_preferences
+                   WHERE tenant_id = :tenant_id AND (user_id = :user_id OR user_id IS NULL)
+                     AND channel = :channel AND enabled)
+    """
+)
+
+
+def is_preferred(connection: Connection, tenant_id: UUID, user_id: UUID, channel: str) -> bool:
+    """Tell whether a user, or the tenant for all users, asks to be told anything by a channel."""
+    values = {"tenant_id": tenant_id, "user_id": user_id, "channel": channel}
+    return bool(connection.execute(_IS_PREFERRED, values).scalar_one())
+
+
 _ROTATE = text(
     f"""
     UPDATE webhook_endpoints

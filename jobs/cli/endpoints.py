@@ -206,8 +206,12 @@ def _add(
             min_severity=severity,
             user_id=user_id,
         )
+        is_told = user_id is None or queries.is_preferred(connection, tenant_id, user_id, channel)
     if not is_new:
         raise OperatorError(f"{tenant} has an endpoint of that name already: {name}")
+    if not is_told:
+        wish = f"fleet-jobs notifications prefer --tenant {tenant} --user EMAIL --channel {channel}"
+        typer.echo(f"it is told nothing: no preference asks for the channel {channel}; `{wish}` sets one", err=True)
     return endpoint_id
 
 

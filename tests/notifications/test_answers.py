@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Answer, Cli
 from tests.notifications.conftest import Desk, Inbox
 
 
@@ -53,3 +53,25 @@ def test_why_says_what_holds_and_what_would_become_of_it(told: Desk, cli: Cli) -
 )
 def test_a_question_about_nobody_is_answered_in_a_line(given: tuple[str, ...], said: str, cli: Cli) -> None:
     assert said in cli("notifications", "why", *given).line
+
+
+# Apprise loads a plugin that asks for `imghdr`, and has its own where Python no longer does.
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_a_users_chat_that_no_preference_asks_for_is_added_and_warned_of(told: Desk, cli: Cli) -> None:
+    def add(name: str, *more: str) -> Answer:
+        address = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/"
+        added = cli("notifications", "endpoints", "add-chat", "--tenant", "acme", "--name", name, *more, stdin=address)
+        assert added.status == 0
+        assert len(added.out.splitlines()) == 1, "the id, and nothing else"
+        return added
+
+    ann = ("--user", "ann@acme.example")
+    bob = told.user("bob@acme.example")
+    told.prefer(bob, channel="apprise")
+    told.prefer(channel="apprise", category="safety", enabled=False)
+
+    assert add("ops").err == ""
+    assert "prefer --tenant acme --user EMAIL --channel apprise" in add("ann", *ann).line
+    assert add("bob", "--user", "bob@acme.example").err == ""
+    cli("notifications", "prefer", "--tenant", "acme", *ann, "--channel", "apprise")
+    assert add("ann 2", *ann).err == ""
