@@ -8,7 +8,7 @@ from jobs.notifications.telling import LONGEST_TEXT, clip
 from jobs.notifications.words import Words
 
 # What is written by `db/queries/`: `maintenance.py`, `roll_forward.py`, `meters.py`, `work_orders.py`, and by
-# `jobs/notifications/endpoints.py`.
+# `jobs/notifications/calls.py`.
 _WHOLE = {
     "due today": "due_today",
     "the odometer of its completion cannot be and was set aside": "km_doubted",
