@@ -1,9 +1,11 @@
 """Programs are told that an alert is over, after all that was told of it; people are not."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from tests.notifications.conftest import Desk, Inbox
@@ -154,3 +156,19 @@ def test_who_was_never_told_hears_no_end(desk: Desk, hook: Hook) -> None:
     assert desk.admin.execute(
         "SELECT e.name FROM notifications n JOIN webhook_endpoints e ON e.id = n.endpoint_id WHERE n.is_resolution"
     ).fetchall() == [("other",)]
+
+
+def test_a_first_update_of_one_alert_does_not_make_one_of_thousands_slow(desk: Desk, hook: Hook) -> None:
+    Endpoint(desk, hook.url)
+    took_s = []
+    for first in (5000, 1):  # the plan of a session's first update is kept
+        with psycopg.connect(desk.platform.urls.admin_url, autocommit=True) as session:
+            for number in (first, 5000):
+                desk.alerts(number)
+                began = time.monotonic()
+                session.execute("UPDATE alerts SET resolved_at = now() WHERE resolved_at IS NULL")
+                took_s.append(time.monotonic() - began)
+
+    _, expected_s, _, after_one_s = took_s
+    assert after_one_s < 4 * expected_s, "were each compared with each it would be ten times"
+    assert desk.value("SELECT count(*) FROM notifications WHERE is_resolution") == 15_001

@@ -13,13 +13,14 @@ _IS_OVER = "a.resolved_at IS NOT NULL AND b.resolved_at IS NULL"
 _IS_AGAIN = f"""a.resolved_at IS NULL
                  AND ({_RANK.format("a.severity")} > {_RANK.format("b.severity")} OR a.reminders > b.reminders)"""
 # A full join is a hash or a merge, never row by row: the plan is kept for the session, and the first update of one row
-# must not decide on how ten thousand are compared. The coalesce keeps it from becoming an inner one.
+# must not decide on how ten thousand are compared. The coalesce keeps it from becoming an inner one, and OFFSET 0 keeps
+# what it is joined to from making it a left one.
 _COMPARED = "FROM altered a FULL JOIN before b ON b.id = a.id WHERE coalesce({}, false)"
 # `before` and `altered` hold the same rows: an alert keeps its id.
 _ALTERED = f"""SELECT a.*, {_IS_OVER} AS is_resolution,
                             CASE WHEN {_IS_OVER} THEN ':resolved'
                                  ELSE ':' || a.severity || ':' || a.reminders END AS again
-                     {_COMPARED.format(f"{_IS_OVER} OR {_IS_AGAIN}")}"""
+                     {_COMPARED.format(f"{_IS_OVER} OR {_IS_AGAIN}")} OFFSET 0"""
 # Who was told: what an endpoint asks for, and what an alert is, may both have changed since.
 _TOLD_OF_THE_END = """
                 UNION ALL
