@@ -1,13 +1,13 @@
-"""Notifications on their way out: claimed for a while, sent by somebody else, recorded by claim. Over all tenants."""
+"""Notifications on their way out: claimed for a while, to be sent by somebody else. Over all tenants."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.sql.expression import bindparam
 
@@ -17,8 +17,8 @@ from db.queries.notifications import CURRENT, USER_PROBLEM
 LEASE_S = 180
 """A claim that nobody has ended by then is another's: its worker is gone. By the database's clock, which all share."""
 
-_DIGEST_OF = "sha256(convert_to(n.tenant_id || ':' || lower({}), 'UTF8'))"
-_DIGEST = _DIGEST_OF.format("n.address")
+DIGEST_OF = "sha256(convert_to(n.tenant_id || ':' || lower({}), 'UTF8'))"
+DIGEST = DIGEST_OF.format("n.address")
 """Of the tenant and the address, as `suppressed_addresses` knows it."""
 
 
@@ -192,7 +192,7 @@ _CLAIM = f"""
                                                       AND a.resolved_at IS NOT NULL) THEN 'resolved'
                         WHEN EXISTS (SELECT FROM suppressed_addresses s
                                      WHERE s.tenant_id = n.tenant_id AND s.category IN ('all', n.category)
-                                       AND s.address_digest = {_DIGEST_OF.format("w.address")})
+                                       AND s.address_digest = {DIGEST_OF.format("w.address")})
                         THEN 'unsubscribed, or the address does not exist' END AS end_reason
             FROM notifications n
             LEFT JOIN tenants t ON t.id = n.tenant_id
@@ -220,7 +220,7 @@ _CLAIM = f"""
            n.severity, n.attempts, n.created_at, least(n.expires_at, '9998-12-31'), u.locale, t.locale,
            u.time_zone, t.time_zone, t.settings ->> 'units', n.alert_id, left(a.subject, 2000), {TEXT},
            {told_at("a.opened_at")}, {told_at("a.resolved_at")},
-           left(v.name, 500), left(c.name, 500), c.provider, n.is_resolution, {_DIGEST}, a.vehicle_id, k.dropped
+           left(v.name, 500), left(c.name, 500), c.provider, n.is_resolution, {DIGEST}, a.vehicle_id, k.dropped
     FROM (SELECT count(*) AS dropped FROM dropped) k
     LEFT JOIN claimed n ON true
     LEFT JOIN tenants t ON t.id = n.tenant_id
@@ -278,82 +278,3 @@ def _taken(rows: Sequence[Sequence[Any]]) -> tuple[list[Notice], int]:
 def _notice(row: Sequence[Any]) -> Notice:
     details = details_of(row[21])
     return Notice(*(*row[:21], details, *row[22:24], vehicle_of(row[24], details), *row[25:-1]))
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one attempt ended.
-
-    Args:
-        state: `ready` again at `next_at`, or the end.
-        attempt: what the history says of it; None where nobody was asked, so that it costs no attempt.
-        is_bad_address: nothing more is to be sent there.
-    """
-
-    id: UUID
-    state: Literal["ready", "sent", "failed", "suppressed"]
-    attempt: Literal["accepted", "deferred", "refused", "unreadable"] | None
-    at: datetime
-    reason: str | None = None
-    code: int | None = None
-    provider_id: str | None = None
-    next_at: datetime | None = None
-    is_bad_address: bool = False
-
-
-_RECORD = text(
-    f"""
-    WITH told AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(:outcomes) AS o
-            (id uuid, state text, attempt text, at timestamptz, reason text, code integer, provider_id text,
-             next_at timestamptz, is_bad_address boolean)
-    ),
-    recorded AS (
-        UPDATE notifications n
-        SET state = o.state, reason = o.reason, provider_id = coalesce(o.provider_id, n.provider_id),
-            claim_token = NULL, claimed_until = NULL, next_attempt_at = coalesce(o.next_at, n.next_attempt_at),
-            attempts = CASE WHEN o.attempt IS NULL THEN n.attempts - 1 ELSE n.attempts END,
-            finished_at = CASE WHEN o.state <> 'ready' THEN o.at END
-        FROM told o WHERE n.id = o.id AND n.claim_token = :token
-        RETURNING n.id, n.tenant_id, n.address
-    ),
-    tried AS (
-        INSERT INTO notification_attempts (notification_id, at, tenant_id, outcome, code, reason)
-        SELECT n.id, o.at, n.tenant_id, o.attempt, o.code, o.reason
-        FROM recorded n JOIN told o ON o.id = n.id WHERE o.attempt IS NOT NULL
-        ON CONFLICT DO NOTHING
-    ),
-    suppressed AS (
-        INSERT INTO suppressed_addresses (tenant_id, address_digest, reason)
-        SELECT DISTINCT n.tenant_id, {_DIGEST}, 'hard_bounce'
-        FROM recorded n JOIN told o ON o.id = n.id WHERE o.is_bad_address
-        ON CONFLICT DO NOTHING
-    )
-    SELECT (SELECT count(*) FROM recorded),
-           (SELECT count(*) FROM told o JOIN notification_attempts t ON (t.notification_id, t.at) = (o.id, o.at))
-    """
-).bindparams(bindparam("outcomes", type_=JSONB))
-
-
-def record(connection: Connection, token: UUID, outcomes: Sequence[Outcome]) -> int:
-    """Write how attempts ended; twice is harmless.
-
-    Returns:
-        How many were still this claim's, or are written already: the others are another worker's by now.
-    """
-    rows = [
-        {
-            "id": str(each.id),
-            "state": each.state,
-            "attempt": each.attempt,
-            "at": each.at.isoformat(),
-            "reason": each.reason,
-            "code": each.code,
-            "provider_id": each.provider_id,
-            "next_at": each.next_at.isoformat() if each.next_at is not None else None,
-            "is_bad_address": each.is_bad_address,
-        }
-        for each in outcomes
-    ]
-    recorded, before = connection.execute(_RECORD, {"token": token, "outcomes": rows}).one()
-    return int(recorded) + int(before)

@@ -15,7 +15,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import Database
-from db.queries.deliveries import LEASE_S, Notice, Outcome
+from db.queries.attempts import Outcome
+from db.queries.deliveries import LEASE_S, Notice
 from db.queries.folded import Folded, is_of_the_row, read_folded
 from integrations.mail import Accepted, MailServerAway, MailSession, NotTaken
 from integrations.mime import UnsendableMail, build, check_address

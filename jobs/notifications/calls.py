@@ -11,8 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.encryption import EncryptionError
 from db.engine import Database
-from db.queries import deliveries, endpoints
-from db.queries.deliveries import LEASE_S, Notice, Outcome
+from db.queries import attempts, endpoints
+from db.queries.attempts import Outcome
+from db.queries.deliveries import LEASE_S, Notice
 from db.queries.endpoints import Endpoint
 from db.queries.folded import is_of_the_row
 from integrations.errors import PermanentError
@@ -74,7 +75,7 @@ class Share:
         """Write how one ended, and what it means for the endpoint and the rest. Returns 0 where it was not ours."""
 
         def write(connection: Connection) -> int:
-            recorded = deliveries.record(connection, self._token, [outcome])
+            recorded = attempts.record(connection, self._token, [outcome])
             if outcome.state == "sent":
                 endpoints.note_success(connection, self._endpoint)
             elif outcome.next_at is not None:
@@ -83,7 +84,7 @@ class Share:
                 self._put_back(connection, rest, now, until)
             if disabled is not None:
                 ended = [Outcome(each.id, "suppressed", None, now, _DISABLED) for each in rest]
-                deliveries.record(connection, self._token, ended)
+                attempts.record(connection, self._token, ended)
                 endpoints.disable(connection, self._endpoint.id, disabled, now)
             return recorded
 
@@ -105,7 +106,7 @@ class Share:
         self, connection: Connection, notices: Sequence[Notice], now: datetime, until: datetime | None
     ) -> None:
         outcomes = [Outcome(each.id, "ready", None, now, next_at=until) for each in notices]
-        deliveries.record(connection, self._token, outcomes)
+        attempts.record(connection, self._token, outcomes)
 
     def _written(self, write: Callable[[Connection], int]) -> int:
         def once() -> int:

@@ -9,8 +9,9 @@ from typing import Self
 from uuid import UUID
 
 from db.engine import Database
-from db.queries import deliveries
-from db.queries.deliveries import LEASE_S, Outcome
+from db.queries import attempts
+from db.queries.attempts import Outcome
+from db.queries.deliveries import LEASE_S
 from jobs.notifications.retries import until_taken
 from jobs.outcomes import Counts
 
@@ -101,4 +102,4 @@ class Recorder:
 
     def _write(self, outcomes: list[Outcome]) -> int:
         with self._database.statement() as connection:
-            return deliveries.record(connection, self._token, outcomes)
+            return attempts.record(connection, self._token, outcomes)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from threading import Thread
 from uuid import UUID, uuid4
 
-from db.queries import deliveries
-from db.queries.deliveries import Outcome
+from db.queries import attempts, deliveries
+from db.queries.attempts import Outcome
 from jobs import process
 from tests.notifications.conftest import Desk, Inbox, Received
 from tests.notifications.hook import listening
@@ -30,7 +30,7 @@ def test_a_sender_of_mails_whose_claim_was_taken_stops_soon(told: Desk, inbox: I
         token, now = uuid4(), datetime.now(UTC)
         with process.get_database().system_transaction() as connection:
             taken, _ = deliveries.claim(connection, "email", token, now, batch=200)
-            deliveries.record(connection, token, [Outcome(each.id, "sent", "accepted", now) for each in taken])
+            attempts.record(connection, token, [Outcome(each.id, "sent", "accepted", now) for each in taken])
         others.extend(each.id for each in taken)
 
     inbox.at_data = at_data

@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from db.queries.deliveries import Outcome
+from db.queries.attempts import Outcome
 from jobs.notifications import delivery, mails
 from jobs.notifications.mails import MOST_ENDED
 from jobs.notifications.recorder import Recorder

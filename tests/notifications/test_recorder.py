@@ -117,8 +117,8 @@ def test_an_outcome_that_is_written_twice_is_one_and_is_not_lost(told: Desk, inb
     from datetime import UTC, datetime
     from uuid import uuid4
 
-    from db.queries import deliveries
-    from db.queries.deliveries import Outcome
+    from db.queries import attempts, deliveries
+    from db.queries.attempts import Outcome
     from jobs import process
 
     waiting(told, 3)
@@ -126,9 +126,9 @@ def test_an_outcome_that_is_written_twice_is_one_and_is_not_lost(told: Desk, inb
     with process.get_database().system_transaction() as connection:
         taken, _ = deliveries.claim(connection, "email", token, now, batch=3)
         outcomes = [Outcome(notice.id, "sent", "accepted", now, code=250) for notice in taken[:2]]
-        assert deliveries.record(connection, token, outcomes) == 2
-        assert deliveries.record(connection, token, outcomes) == 2, "the answer to the first was lost on its way"
-        assert deliveries.record(connection, uuid4(), [Outcome(taken[2].id, "sent", "accepted", now)]) == 0
+        assert attempts.record(connection, token, outcomes) == 2
+        assert attempts.record(connection, token, outcomes) == 2, "the answer to the first was lost on its way"
+        assert attempts.record(connection, uuid4(), [Outcome(taken[2].id, "sent", "accepted", now)]) == 0
 
     assert told.value("SELECT count(*) FROM notification_attempts") == 2
     told.pass_time(timedelta(minutes=5))

@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 import psycopg
 from sqlalchemy import text
 
-from db.queries import deliveries
-from db.queries.deliveries import Notice, Outcome
+from db.queries import attempts, deliveries
+from db.queries.attempts import Outcome
+from db.queries.deliveries import Notice
 from jobs import process
 from tests.notifications.conftest import Desk, Inbox
 
@@ -138,7 +139,7 @@ def test_a_mail_that_was_put_off_takes_its_turn_again(desk: Desk) -> None:
     with process.get_database().system_transaction() as connection:
         taken, _ = deliveries.claim(connection, "email", token, now, batch=3)
         later = [Outcome(n.id, "ready", "deferred", now, next_at=now + timedelta(minutes=5)) for n in taken]
-        assert deliveries.record(connection, token, later) == 3
+        assert attempts.record(connection, token, later) == 3
 
     assert claim(10, now + timedelta(minutes=4)) == []
     assert {n.id for n in claim(10, now + timedelta(minutes=6))} == {n.id for n in taken}
