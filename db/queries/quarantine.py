@@ -17,8 +17,8 @@ _TELL = text(
     """
     WITH doubted AS MATERIALIZED (
         SELECT DISTINCT ON (r.vehicle_id, r.meter)
-               r.vehicle_id, v.name, r.meter, r.value, r.read_at, r.reason, 'meter:' || r.vehicle_id || ':' || r.meter
-                   AS subject
+               r.vehicle_id, left(v.name, 200) AS name, r.meter, r.value, r.read_at, r.reason,
+               'meter:' || r.vehicle_id || ':' || r.meter AS subject
         FROM meter_readings r
         JOIN vehicles v ON v.id = r.vehicle_id
         LEFT JOIN vehicle_meters m ON m.vehicle_id = r.vehicle_id AND m.meter = r.meter
@@ -30,7 +30,7 @@ _TELL = text(
     told AS (
         INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
         SELECT app_tenant_id(), 'maintenance_meter_quarantined', 'medium', d.vehicle_id, d.subject,
-               format('%s: the %s %s; services go by the reading before', left(d.name, 200),
+               format('%s: the %s %s; services go by the reading before', d.name,
                       CASE d.meter WHEN 'odometer_km' THEN 'odometer' ELSE 'engine hours meter' END, d.reason),
                jsonb_build_object('vehicle_id', d.vehicle_id, 'vehicle_name', d.name, 'meter', d.meter,
                                   'value', d.value, 'read_at', d.read_at, 'reason', d.reason),
@@ -122,9 +122,10 @@ _ACCEPT = text(
     RETURNING w.vehicle_id, w.meter, CASE WHEN :replaced THEN c.value - c.before END
     """.replace(":replaced", "CAST(:replaced AS boolean)")
 )
-# A limit that a service was put off until is read off the same instrument. A statement of its own, and of these rows
-# only: writing a limit begins a cycle anew whose order was cancelled.
-_PUT_OFF = text(
+# A limit that a service was put off until is read off the same instrument. Who writes a limit puts off, and begins a
+# cycle anew whose order was cancelled: not so here, and the trigger is told.
+_REPLACED = text("SELECT set_config('app.instrument_replaced', 'yes', true)")
+_MOVE_LIMITS = text(
     """
     UPDATE maintenance_triggers
     SET snoozed_until_km = CASE :meter WHEN 'odometer_km'
@@ -180,7 +181,8 @@ def accept_reading(connection: Connection, reading_id: UUID, *, replaced: bool) 
     values = {"vehicle_id": row[0], "meter": row[1], "id": reading_id}
     connection.execute(_REJUDGE, values)
     if row[2] is not None:
-        connection.execute(_PUT_OFF, values | {"moved": row[2]})
+        connection.execute(_REPLACED)
+        connection.execute(_MOVE_LIMITS, values | {"moved": row[2]})
     return True
 
 

@@ -13,6 +13,9 @@ from sqlalchemy.sql.expression import bindparam
 
 from db.queries.ledger import NO_TENANT
 
+MOST_BYTES = 65_536
+"""Of arguments, as text."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
@@ -126,8 +129,8 @@ def is_new(connection: Connection, run_id: UUID) -> bool:
 class ReplayCandidate:
     """A run that somebody wants to replay, and what would stop it.
 
-    `is_over`: it failed or was cancelled, so that it can be. `blocked_by`: the run that holds its unique key: pending
-    or running, or a newer one of the same request.
+    `is_over`: it failed or was cancelled, so that it can be. `is_too_large`: its arguments are. `blocked_by`: the run
+    that holds its unique key: pending or running, or a newer one of the same request.
     """
 
     id: UUID
@@ -135,16 +138,23 @@ class ReplayCandidate:
     state: str
     error_type: str | None
     is_over: bool
+    is_too_large: bool
     blocked_by: UUID | None
 
 
+# What an older release took: `ck_job_runs_args_size`. Of numbers of 131,072 digits no text is made.
+_IS_TOO_LARGE = f"""
+    CASE WHEN pg_column_size(r.args) > {5 * MOST_BYTES}
+              OR jsonb_path_exists(r.args, 'strict $.** ? (@ > 1e300 || @ < -1e300)') THEN true
+         ELSE octet_length(CAST(r.args AS text)) > {MOST_BYTES} END
+"""
 _CANDIDATES = f"""
     WITH wanted AS (
         SELECT r.id, r.job, r.tenant_id, r.unique_key, r.state, r.error ->> 'type' AS error_type, r.created_at,
-               r.state IN ('failed', 'cancelled') AS is_over
+               r.state IN ('failed', 'cancelled') AS is_over, {_IS_TOO_LARGE} AS is_too_large
         FROM job_runs r WHERE {{conditions}}
     )
-    SELECT w.id, w.job, w.state, w.error_type, w.is_over,
+    SELECT w.id, w.job, w.state, w.error_type, w.is_over, w.is_too_large,
            CASE WHEN w.unique_key IS NOT NULL AND w.is_over THEN coalesce(
                (SELECT a.id FROM job_runs a
                 WHERE a.job = w.job AND a.unique_key = w.unique_key AND a.state IN ('pending', 'running')

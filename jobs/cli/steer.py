@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import typer
+from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import IntegrityError
 
 from db.engine import Database
@@ -75,8 +76,10 @@ def _replay(database: Database, found: list[ReplayCandidate]) -> list[UUID]:
                 now = runs.check_replay(connection, [each.id for each in found])
                 found[:] = now
                 return runs.replay(connection, [each.id for each in now if _problem(each) is None])
-        except IntegrityError:  # a unique key was taken between the two statements
-            continue
+        except IntegrityError as error:
+            if isinstance(error.orig, UniqueViolation):
+                continue  # a unique key was taken between the two statements
+            raise OperatorError(f"nothing was replayed: {error.orig.diag.constraint_name}") from None  # type: ignore[union-attr]
     raise OperatorError("runs with the same unique keys are being enqueued: nothing was replayed, try again")
 
 
@@ -97,6 +100,8 @@ def _report_replay(found: list[ReplayCandidate], replayed: set[UUID], *, dry_run
 def _problem(candidate: ReplayCandidate) -> str | None:
     if not candidate.is_over:
         return f"it is {candidate.state}, only failed and cancelled runs can be replayed"
+    if candidate.is_too_large:
+        return f"its arguments are more than {runs.MOST_BYTES:,} bytes"
     if candidate.blocked_by is not None:
         return f"run {candidate.blocked_by} has the same unique key"
     return None

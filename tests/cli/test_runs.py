@@ -309,6 +309,22 @@ class TestReplay:
         assert "it is pending, only failed and cancelled runs can be replayed" in answer.line
         assert read(admin, run_id, "replays") == 1
 
+    @pytest.mark.parametrize(
+        "arguments", ['{"a": "' + "x" * 70_000 + '"}', '{"a": [' + ", ".join(["1e131071"] * 9000) + "]}"]
+    )
+    def test_arguments_of_an_older_release_that_are_too_large_are_counted_and_the_others_go_on(
+        self, arguments: str, cli: Cli, admin: psycopg.Connection
+    ) -> None:
+        large, free = insert_run(admin, state="failed"), insert_run(admin, state="failed")
+        admin.execute("UPDATE job_runs SET args = %s WHERE id = %s", [arguments, large])
+
+        answer = cli("replay", "--job", "platform.ping", "--yes")
+
+        assert (answer.status, answer.out) == (0, "1 replayed, 1 left as they are\n")
+        assert f"{large} platform.ping: left as it is: its arguments are more than 65,536 bytes" in answer.err
+        assert [read(admin, run_id) for run_id in (large, free)] == ["failed", "pending"]
+        assert cli("replay", large).status == 1
+
     def test_a_taken_unique_key_is_counted_and_the_others_go_on(self, cli: Cli, admin: psycopg.Connection) -> None:
         holder = insert_run(admin, unique_key="a")
         blocked = insert_run(admin, state="failed", unique_key="a")

@@ -185,3 +185,15 @@ def test_other_applications_report_readings_and_do_not_judge_them(platform: Plat
 def test_a_value_that_no_meter_shows_is_refused(garage: Garage, value: Any) -> None:
     with pytest.raises(psycopg.errors.CheckViolation, match="ck_meter_readings_value"):
         garage.insert("meter_readings", vehicle_id=garage.vehicle(), meter="odometer_km", value=value, read_at=MORNING)
+
+
+def test_a_vehicles_name_may_be_as_long_as_the_table_takes_it(garage: Garage) -> None:
+    van, other = garage.vehicle("é" * 32_768), garage.vehicle("Van 2")
+    garage.schedule(other, interval_days=30, start_on="2023-01-31")
+    garage.drive(van, 1_000)
+    garage.check()
+    garage.pass_days(1).drive(van, 900_000)
+    assert garage.check()["meters_doubted"] == 1
+    [alert] = garage.rows("SELECT * FROM alerts WHERE kind = 'maintenance_meter_quarantined'")
+    assert alert["details"]["vehicle_name"] == "é" * 200
+    assert len(garage.orders()) == 1

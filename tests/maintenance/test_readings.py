@@ -232,3 +232,30 @@ class TestOfInspections:
             )
             app.execute("UPDATE inspections SET odometer_km = NULL")
         assert _readings(garage) == [(7, "superseded")]
+
+
+@pytest.mark.parametrize("corrected", ["engine_hours = 10", "summary = 'typing'", "engine_hours = NULL"])
+def test_a_reading_that_was_dismissed_is_not_asked_about_again_for_another_that_was_corrected(
+    garage: Garage, corrected: str
+) -> None:
+    van = garage.vehicle()
+    for days, km in ((3, 1_000), (1, 900_000)):
+        garage.insert(
+            "inspections",
+            vehicle_id=van,
+            kind="periodic",
+            result="passed",
+            inspected_at=garage.now - timedelta(days=days),
+            odometer_km=km,
+            engine_hours=5,
+        )
+    garage.check()
+    [reading] = garage.rows("SELECT id FROM meter_readings WHERE state = 'quarantined'")
+    assert _system(reject_reading, reading["id"])
+    garage.admin.execute(f"UPDATE inspections SET {corrected} WHERE odometer_km = 900000".encode())
+    assert garage.check()["quarantined"] == 0
+    assert garage.rows("SELECT value FROM meter_readings WHERE state = 'superseded'") == [{"value": 900_000}]
+    garage.admin.execute("UPDATE inspections SET odometer_km = 1010 WHERE odometer_km = 900000")
+    garage.check()
+    kilometres = "SELECT value, state FROM meter_readings WHERE meter = 'odometer_km' ORDER BY value"
+    assert garage.rows(kilometres) == [{"value": 1_000, "state": "accepted"}, {"value": 1_010, "state": "accepted"}]

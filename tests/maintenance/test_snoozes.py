@@ -139,8 +139,11 @@ def test_of_a_replaced_odometer_the_limit_moves_with_the_service(due: Garage) ->
     assert "snoozed" not in due.check()
 
 
-def test_a_replaced_odometer_begins_no_cycle_of_a_service_that_is_put_off_until_a_day(due: Garage) -> None:
-    _put_off(due, "2023-06-01")
+@pytest.mark.parametrize("limits", [("2023-06-01", None), (None, 16_000), ("2023-06-01", 16_000)])
+def test_a_replaced_odometer_begins_no_cycle_of_a_service_that_is_put_off(
+    due: Garage, limits: tuple[str | None, float | None]
+) -> None:
+    _put_off(due, *limits)
     due.admin.execute("UPDATE work_orders SET status = 'cancelled'")
     _drive(due, 100, 915)
     due.check()

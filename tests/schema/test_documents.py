@@ -104,6 +104,21 @@ def test_what_people_write_fits(admin: psycopg.Connection) -> None:
     _set(admin, "alerts.details", Jsonb({"deep": [[[1e300, -1e300, "1e131071", None]]]}))
 
 
+@pytest.mark.parametrize("column", OBJECTS)
+def test_a_document_is_bounded_by_its_text_and_not_by_how_it_is_stored(admin: psycopg.Connection, column: str) -> None:
+    numbers = [n % 10 for n in range(21_800)]  # 261 KB as they are stored
+    _set(admin, column, Jsonb({"n": numbers}))
+    assert _get(admin, column) == {"n": numbers}
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"ck_{column.replace('.', '_')}_size"):
+        _set(admin, column, Jsonb({"n": [*numbers, *[0] * 50]}))
+
+
+def test_a_list_is_bounded_by_its_text(admin: psycopg.Connection) -> None:
+    _set(admin, "alerts.recipients", ["x" * 32_000, "y" * 33_535])
+    with pytest.raises(psycopg.errors.CheckViolation, match="ck_alerts_recipients_size"):
+        _set(admin, "alerts.recipients", ["x" * 32_000, "y" * 33_536])
+
+
 @pytest.mark.parametrize("bomb", BAD_OBJECTS[:4])
 def test_one_tenants_document_that_nobody_could_read_stops_no_mail_of_another(
     told: Desk, inbox: Inbox, bomb: str
@@ -143,6 +158,80 @@ def test_arguments_have_a_size(told: Desk, arguments: str, told_of: str, door: s
         application.execute("SELECT set_config('app.tenant_id', %s, true)", [str(told.tenant_id)])
         with pytest.raises(psycopg.errors.InvalidParameterValue, match=told_of):
             application.execute(f"SELECT {door}".encode(), [arguments])
+
+
+def test_arguments_are_bounded_by_their_text(told: Desk) -> None:
+    told.admin.execute(_DEFINED.encode())
+    for count in (21_800, 21_850):
+        arguments = Jsonb({"a": [n % 10 for n in range(count)]})
+        if count == 21_800:
+            told.admin.execute("SELECT enqueue_job('x.y', %s, tenant_id => %s)", [arguments, told.tenant_id])
+            told.admin.execute("UPDATE job_runs SET priority = 5 WHERE job = 'x.y'")
+        else:
+            with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"arguments: 655\d\d bytes, more than"):
+                told.admin.execute("SELECT enqueue_job('x.y', %s, tenant_id => %s)", [arguments, told.tenant_id])
+
+
+def test_what_the_bounds_of_before_have_let_pass_can_be_written_again_and_restored(
+    postgres_server: PostgresServer,
+) -> None:
+    """Stored it was small, because it is compressed."""
+    with (
+        database_at(postgres_server, "0012") as older,
+        psycopg.connect(older.admin_url, autocommit=True) as admin,
+    ):
+        _fill(admin)
+        numbers = [n % 10 for n in range(10_000)]
+        admin.execute(
+            "UPDATE alerts SET details = %s, recipients = ARRAY[repeat('x', 3000000)]", [Jsonb({"n": numbers})]
+        )
+        admin.execute(
+            "INSERT INTO job_runs (job, queue, tenant_id, args, state)"
+            " SELECT 'x.y', 'x', id, '{\"a\": 1}', 'pending' FROM tenants"
+        )
+        upgrade(older.migrator_url)
+        assert admin.execute("SELECT details, recipients FROM alerts").fetchall() == [({"n": numbers}, [])]
+        admin.execute("""UPDATE alerts SET details = details || '{"seen": true}'""")
+        for table in ("alerts", "job_runs"):
+            admin.execute(f"CREATE TABLE restored (LIKE {table} INCLUDING CONSTRAINTS)".encode())
+            with admin.cursor() as cursor:
+                with cursor.copy(f"COPY {table} TO STDOUT".encode()) as dump:
+                    rows = [bytes(row) for row in dump]
+                with cursor.copy(b"COPY restored FROM STDIN") as restore:
+                    for row in rows:
+                        restore.write(row)
+            assert admin.execute("SELECT count(*) FROM restored").fetchone() == (1,)
+            admin.execute("DROP TABLE restored")
+
+
+def test_arguments_that_were_replayed_by_the_release_before_are_refused_or_dropped(
+    postgres_server: PostgresServer,
+) -> None:
+    """It weighed them as they are stored, and what is stored is compressed."""
+    with (
+        database_at(postgres_server, "0018") as older,
+        psycopg.connect(older.admin_url, autocommit=True) as admin,
+    ):
+        tenant_id = make_tenant(admin)
+        admin.execute(
+            "INSERT INTO job_runs (job, queue, tenant_id, args, state, finished_at)"
+            " SELECT 'x.y', 'x', %s, jsonb_build_object('a', repeat('x', 1000000), 'b', n), 'failed', now()"
+            " FROM generate_series(1, 3) n",
+            [tenant_id],
+        )
+        admin.execute("UPDATE job_runs SET state = 'pending', finished_at = NULL WHERE args @> '{\"b\": 1}'")
+        admin.execute(
+            "UPDATE job_runs SET state = 'running', finished_at = NULL, claim_token = gen_random_uuid()"
+            " WHERE args @> '{\"b\": 2}'"
+        )
+        upgrade(older.migrator_url)
+        dropped = {"dropped": "more than 65536 bytes"}
+        runs = admin.execute("SELECT state, args - 'a', error ->> 'type' FROM job_runs ORDER BY state, args").fetchall()
+        assert sorted(runs, key=str) == [
+            ("failed", {"b": 3}, None),
+            ("failed", dropped, "InvalidArguments"),
+            ("running", dropped, None),
+        ]
 
 
 @pytest.fixture
