@@ -6,8 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from db.engine import set_tenant
 from db.queries.meters import LONGEST_FORECAST_DAYS, STALE_DAYS
-from db.queries.work_order_numbers import hold
+from db.queries.work_order_numbers import hold, not_locked
 
 KM_PER_MILE = 1.609344
 FARTHEST_DAYS = 3650
@@ -154,10 +155,11 @@ _PRIORITY = f"CASE WHEN j.status = 'overdue' THEN {_RAISED.format('j.priority')}
 # A cycle has one order, and a schedule one that is open; a cycle whose order was cancelled gets no other by itself.
 # What is overdue raises an order that still has the priority of its schedule; another one is what a person chose. One
 # that somebody writes at this moment is raised tomorrow: who writes it may wait for the counter that is held here.
+_IS_MISSING = "j.status IN ('due', 'overdue') AND j.is_unordered"
 _ORDERS = f"""
     missing AS MATERIALIZED (
         SELECT j.*, row_number() OVER (ORDER BY j.predicted_on, j.vehicle_id, j.schedule_id) AS place
-        FROM judged j WHERE j.status IN ('due', 'overdue') AND j.is_unordered
+        FROM judged j WHERE {_IS_MISSING} AND j.vehicle_id IN (SELECT id FROM vehicles_free)
     ),
     numbers AS (
         UPDATE work_order_counters c SET last_number = c.last_number + n.missing
@@ -201,6 +203,7 @@ _ORDERS = f"""
 _KINDS = "ARRAY['maintenance_due_soon', 'maintenance_due', 'maintenance_overdue']"
 _DUE_AT = """jsonb_build_object('due_on', {0}.next_due_date, 'due_km', {0}.next_due_km,
                                   'due_engine_hours', {0}.next_due_engine_hours)"""
+_OVERDUE_SEVERITY = "CASE j.priority WHEN 'critical' THEN 'critical' ELSE 'high' END"
 _MESSAGE = "left(j.vehicle_name, 200) || ': ' || j.reason"
 # A mail shows a few lines of a checklist; all of them are in the work order.
 MOST_LINES, LONGEST_LINE = 20, 200
@@ -222,7 +225,8 @@ _ORDER_AND_VENDOR = """
 MOST_REMINDERS = 1000
 # So many characters of what others have added to an alert; with ours it stays below the bound of the table.
 MOST_KEPT = 8192
-_ALERTS = f"""
+_TO_WRITE_OF = f"SELECT j.vehicle_id FROM judged j WHERE {_IS_MISSING} UNION SELECT vehicle_id FROM untold"
+_TOLD_OF = f"""
     told AS MATERIALIZED (
         SELECT a.id, a.subject, a.level, a.weeks > a.reminders AND j.status = 'overdue' AND NOT j.is_begun AS is_late,
                a.weeks,
@@ -248,16 +252,35 @@ _ALERTS = f"""
         ) t ON true
         LEFT JOIN meters m ON m.vehicle_id = t.vehicle_id
     ),
-    to_tell AS MATERIALIZED (
+    standing AS MATERIALIZED (SELECT subject, max(level) AS level FROM told WHERE NOT is_over GROUP BY subject),
+    untold AS MATERIALIZED (
         SELECT j.*, 'maintenance_' || j.status AS kind, 'maintenance:' || j.id AS subject
-        FROM judged j LEFT JOIN told a ON a.subject = 'maintenance:' || j.id AND NOT a.is_over
+        FROM judged j LEFT JOIN standing a ON a.subject = 'maintenance:' || j.id
         WHERE j.status IN ('due_soon', 'due', 'overdue') AND (a.level IS NULL OR a.level < j.level)
+    ),
+    vehicles_free AS MATERIALIZED ({not_locked(_TO_WRITE_OF)})
+"""
+# An alert that somebody writes at this moment is resolved, or told again, by the next check; until then the lesser one
+# stays open beside the worse.
+_ALERTS = f"""
+    to_tell AS MATERIALIZED (SELECT * FROM untold WHERE vehicle_id IN (SELECT id FROM vehicles_free)),
+    done_with AS MATERIALIZED (
+        SELECT o.id
+        FROM told o
+        LEFT JOIN standing s ON s.subject = o.subject AND s.level > o.level
+        LEFT JOIN to_tell j ON j.subject = o.subject
+        WHERE o.is_over OR s.subject IS NOT NULL OR j.subject IS NOT NULL
+    ),
+    late AS MATERIALIZED (SELECT id, subject, weeks FROM told WHERE is_late AND NOT is_over),
+    alerts_free AS MATERIALIZED (
+        SELECT id FROM alerts
+        WHERE id = ANY(ARRAY(SELECT id FROM done_with UNION SELECT id FROM late)) AND resolved_at IS NULL
+        FOR NO KEY UPDATE SKIP LOCKED
     ),
     alerted AS (
         INSERT INTO alerts (tenant_id, kind, severity, vehicle_id, subject, message, details, opened_at)
         SELECT app_tenant_id(), j.kind,
-               CASE j.status WHEN 'due_soon' THEN 'low' WHEN 'due' THEN 'medium'
-                             ELSE CASE j.priority WHEN 'critical' THEN 'critical' ELSE 'high' END END,
+               CASE j.status WHEN 'due_soon' THEN 'low' WHEN 'due' THEN 'medium' ELSE {_OVERDUE_SEVERITY} END,
                j.vehicle_id, j.subject, {_MESSAGE}, {_DETAILS}, :now
         FROM to_tell j {_ORDER_AND_VENDOR}
         ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING
@@ -265,30 +288,28 @@ _ALERTS = f"""
     ),
     reminded AS (
         UPDATE alerts a
-        SET reminders = r.weeks, message = r.message,
+        SET reminders = r.weeks, severity = r.severity, message = r.message,
             details = CASE WHEN length(CAST(a.details AS text)) <= {MOST_KEPT} THEN a.details ELSE '{{}}' END
                       || r.details || jsonb_build_object('reminders', r.weeks)
         FROM (
-            SELECT l.id, l.weeks, {_MESSAGE} AS message, {_DETAILS} AS details
-            FROM told l JOIN judged j ON 'maintenance:' || j.id = l.subject {_ORDER_AND_VENDOR}
-            WHERE l.is_late AND NOT l.is_over
+            SELECT l.id, l.weeks, {_OVERDUE_SEVERITY} AS severity, {_MESSAGE} AS message, {_DETAILS} AS details
+            FROM late l JOIN judged j ON 'maintenance:' || j.id = l.subject {_ORDER_AND_VENDOR}
+            WHERE l.id IN (SELECT id FROM alerts_free)
         ) r
-        WHERE a.id = r.id AND a.id = ANY(ARRAY(SELECT l.id FROM told l WHERE l.is_late AND NOT l.is_over))
-          AND a.resolved_at IS NULL AND a.reminders < r.weeks
+        WHERE a.id = r.id AND a.id = ANY(ARRAY(SELECT l.id FROM late l JOIN alerts_free f ON f.id = l.id))
+          AND a.reminders < r.weeks
         RETURNING 1
     ),
     resolved AS (
         UPDATE alerts a SET resolved_at = :now
-        WHERE a.resolved_at IS NULL
-          AND a.id = ANY(ARRAY(SELECT o.id FROM told o
-                               WHERE o.is_over OR o.subject IN (SELECT j.subject FROM to_tell j)))
+        WHERE a.id = ANY(ARRAY(SELECT o.id FROM done_with o JOIN alerts_free f ON f.id = o.id))
         RETURNING 1
     )
 """
 _JUDGE = f"WITH {_METERS}, {_CONSPICUOUS}, {_JUDGED}"
 _CHECK = text(
     f"""
-    {_JUDGE}, {_ORDERS}, {_ALERTS}
+    {_JUDGE}, {_TOLD_OF}, {_ORDERS}, {_ALERTS}
     SELECT status, count(*) FROM judged GROUP BY status
     UNION ALL SELECT 'work_orders', count(*) FROM opened
     UNION ALL SELECT 'raised', count(*) FROM raised
@@ -404,18 +425,30 @@ def list_told(connection: Connection, now: datetime) -> list[Told]:
     return [Told(*row) for row in connection.execute(_TOLD, {"now": now})]
 
 
-_TODAY_OF = text(
-    """
-    SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE n.time_zone AS date)
-    FROM maintenance_triggers t JOIN tenants n ON n.id = t.tenant_id WHERE t.id = :id
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The day that it is for a service, and what its vehicle's meters show by now, forecast included; None: unknown."""
+
+    today: date
+    km: float | None
+    engine_hours: float | None
+
+
+_TENANT_OF = text("SELECT tenant_id FROM maintenance_triggers WHERE id = :id")
+_STANDING = text(
+    f"""
+    WITH {_METERS}
+    SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE n.time_zone AS date), m.km, m.hours
+    FROM maintenance_triggers t JOIN tenants n ON n.id = t.tenant_id LEFT JOIN meters m ON m.vehicle_id = t.vehicle_id
+    WHERE t.id = :id
     """
 )
 
 
-def read_today_of(connection: Connection, trigger_id: UUID, now: datetime) -> date:
-    """Return the day that it is for the tenant of a service."""
-    today: date = connection.execute(_TODAY_OF, {"id": trigger_id, "now": now}).scalar_one()
-    return today
+def read_standing(connection: Connection, trigger_id: UUID, now: datetime) -> Standing:
+    """Return what a service of any tenant is compared with."""
+    set_tenant(connection, connection.execute(_TENANT_OF, {"id": trigger_id}).scalar_one())
+    return Standing(*connection.execute(_STANDING, {"id": trigger_id, "now": now}).one())
 
 
 _SNOOZE = text(

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from db.queries.work_order_numbers import hold
+from db.queries.work_order_numbers import hold, not_locked
 
 NEVER_SERVED = "timestamptz '1950-01-01'"
 """What a grid waits since for the first reading of a meter that has none at all."""
@@ -114,6 +114,7 @@ def _awaits(unit: str, value: str) -> str:
 
 _SINCE = {"days": _FIRST_ON, "months": _FIRST_ON, "km": _FIRST_KM, "engine_hours": _FIRST_HOURS}
 _MADE = f"""
+    vehicles_free AS MATERIALIZED ({not_locked("SELECT of_vehicle FROM different WHERE id IS NULL")}),
     made AS (
         INSERT INTO maintenance_triggers
             (tenant_id, schedule_id, vehicle_id, base_on, base_km, base_engine_hours, {", ".join(_COPIED)},
@@ -123,7 +124,7 @@ _MADE = f"""
                CASE WHEN d.interval_engine_hours IS NOT NULL THEN {_FIRST_HOURS} END, {_copied("d")},
                {", ".join(_first(unit, since) for unit, since in _SINCE.items())},
                {_awaits("km", "odometer_km")}, {_awaits("engine_hours", "engine_hours")}
-        FROM different d WHERE d.id IS NULL
+        FROM different d WHERE d.id IS NULL AND d.of_vehicle IN (SELECT id FROM vehicles_free)
         ON CONFLICT (schedule_id, vehicle_id) DO NOTHING
         RETURNING 1
     )

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from db.queries.maintenance_triggers import NEVER_SERVED, months_until, periods_until
 from db.queries.meters import LONGEST_FORECAST_DAYS, STALE_DAYS
 from db.queries.reported import judge_read_off
-from db.queries.work_order_numbers import hold
+from db.queries.work_order_numbers import hold, not_locked
 
 BATCH = 5000
 _TENANT = "(SELECT app_tenant_id())"
@@ -38,7 +38,7 @@ _WAITING = text(
 )
 
 # Chosen once: an order that is completed between the statements below would be rolled without its meters. One whose
-# service another application is writing to waits with it: nothing waits for a row while it holds the counter.
+# service or vehicle another application has locked waits with it: nothing waits for a row while it holds the counter.
 _CHOOSE = text(
     f"""
     WITH orders AS MATERIALIZED (
@@ -55,8 +55,10 @@ _CHOOSE = text(
     held AS MATERIALIZED (
         SELECT id FROM maintenance_triggers
         WHERE id = ANY(ARRAY(SELECT trigger_id FROM served)) FOR NO KEY UPDATE SKIP LOCKED
-    )
-    SELECT id, vehicle_id FROM served WHERE trigger_id IS NULL OR trigger_id IN (SELECT id FROM held)
+    ),
+    vehicles_free AS MATERIALIZED ({not_locked("SELECT vehicle_id FROM served")})
+    SELECT id, vehicle_id FROM served
+    WHERE (trigger_id IS NULL OR trigger_id IN (SELECT id FROM held)) AND vehicle_id IN (SELECT id FROM vehicles_free)
     """
 )
 _CHOSEN = "w.id = ANY(CAST(:ids AS uuid[]))"
@@ -252,7 +254,7 @@ _ROLL = text(
             ) AS reason
             FROM served e
         ) f
-        CROSS JOIN LATERAL (SELECT name FROM vehicles WHERE id = f.vehicle_id LIMIT 1) v
+        CROSS JOIN LATERAL (SELECT left(name, 200) AS name FROM vehicles WHERE id = f.vehicle_id LIMIT 1) v
         LEFT JOIN LATERAL (SELECT name FROM maintenance_schedules WHERE id = f.schedule_id LIMIT 1) s ON true
         WHERE f.reason <> ''
         ON CONFLICT (tenant_id, kind, subject) WHERE resolved_at IS NULL DO NOTHING

@@ -179,16 +179,16 @@ class Verdict:
     problem: str | None
 
 
-def judge_schedules(connection: Connection, rows: Sequence[dict[str, Any]], now: datetime) -> list[Verdict]:
+def judge_schedules(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Verdict]:
     """Say what each row would become, by line; nothing is written.
 
-    No constraint keeps two schedules of a vehicle or type from having one name. Whoever judges holds the tenant's
-    maintenance until the transaction ends, so that of two imports at once the second finds what the first has put.
+    No constraint keeps two schedules of a vehicle or type from having one name. Who means to put them holds the
+    tenant's counter first, so that of two imports at once the second finds what the first has put.
 
     Args:
         rows: `line`, `vehicle` or `vehicle_type`, `name`, and `said`: what else the file gives, of `COLUMNS`.
     """
-    hold(connection, now)
+    connection.execute(WITHOUT_LOOPS)
     return [Verdict(*row) for row in connection.execute(_JUDGE, {"rows": list(rows)})]
 
 

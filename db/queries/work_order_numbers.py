@@ -4,6 +4,9 @@ from datetime import date, datetime
 
 from sqlalchemy import Connection, text
 
+# Of what no statement passes over nobody waits for long: shorter than `deadlock_timeout`, so that the run is taken back
+# and tried again, rather than the transaction of another application.
+_LONGEST_WAIT = "500ms"
 # Who holds the counter sees every order that was opened before, so that no number is spent on one that exists. Of how
 # many rows a WITH yields the planner has no idea, and nests loops over thousands: where an index is to be asked row by
 # row, a statement says so (LATERAL, LIMIT).
@@ -14,9 +17,9 @@ _HOLD = text(
     RETURNING (SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE time_zone AS date)
                FROM tenants WHERE id = app_tenant_id()),
               set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
-              set_config('enable_nestloop', 'off', true)
+              set_config('enable_nestloop', 'off', true), set_config('lock_timeout', :longest_wait, true)
     """
-)
+).bindparams(longest_wait=_LONGEST_WAIT)
 
 
 _TODAY = text(
@@ -35,8 +38,18 @@ def read_today(connection: Connection, now: datetime) -> date:
 def hold(connection: Connection, now: datetime) -> date:
     """Let nobody else number, open or roll forward the tenant's work orders until the transaction ends.
 
+    From then on it waits half a second for a lock, and no longer.
+
     Returns:
         The day that it is for the tenant.
     """
     today: date = connection.execute(_HOLD, {"now": now}).one()[0]
     return today
+
+
+def not_locked(vehicle_ids: str) -> str:
+    """Return SQL for those vehicles of `vehicle_ids`, a SELECT, that nobody has locked FOR UPDATE.
+
+    A row that refers to one waits for who has; none locks these until the transaction ends.
+    """
+    return f"SELECT id FROM vehicles WHERE id = ANY(ARRAY({vehicle_ids})) FOR KEY SHARE SKIP LOCKED"

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from db.queries.work_order_numbers import hold
+from db.queries.work_order_numbers import hold, not_locked
 
 RECENT_DAYS = 30
 """What was reported before is history: nobody wants an order for each defect of an imported archive."""
@@ -45,7 +45,7 @@ _REPORTED = f"""
         ) g
         WHERE i.tenant_id = {_TENANT} AND i.result = 'failed' AND i.inspected_at >= {_RECENT}
     ),
-    missing AS MATERIALIZED (
+    unordered AS MATERIALIZED (
         SELECT DISTINCT ON (r.vehicle_id, r.source, r.source_id) r.*, v.facility_id
         FROM reported r
         JOIN vehicles v ON v.id = r.vehicle_id AND v.tenant_id = {_TENANT}
@@ -88,6 +88,8 @@ _NOT_TOLD = f"""
 _OPEN_CORRECTIVE = text(
     f"""
     WITH {_REPORTED},
+    vehicles_free AS MATERIALIZED ({not_locked("SELECT vehicle_id FROM unordered")}),
+    missing AS MATERIALIZED (SELECT * FROM unordered WHERE vehicle_id IN (SELECT id FROM vehicles_free)),
     numbers AS (
         UPDATE work_order_counters c SET last_number = c.last_number + n.missing
         FROM (SELECT CAST(count(*) AS integer) AS missing FROM missing) n
@@ -109,7 +111,7 @@ _OPEN_CORRECTIVE = text(
     SELECT count(*) FROM opened
     """
 )
-_ANY = text(f"WITH {_REPORTED} SELECT EXISTS (SELECT FROM missing)")
+_ANY = text(f"WITH {_REPORTED} SELECT EXISTS (SELECT FROM unordered)")
 
 
 def open_corrective(connection: Connection, now: datetime) -> int:
@@ -136,6 +138,7 @@ _SETTLE = text(
         ) w
         WHERE a.tenant_id = {_TENANT} AND a.kind = 'work_order_opened' AND a.resolved_at IS NULL
           AND w.status NOT IN {OPEN}
+        FOR NO KEY UPDATE OF a SKIP LOCKED
     )
     UPDATE alerts a SET resolved_at = :now
     WHERE a.id = ANY(ARRAY(SELECT id FROM closed)) AND a.resolved_at IS NULL

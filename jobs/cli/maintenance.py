@@ -140,9 +140,10 @@ def snooze(
         raise OperatorError("give --until, --until-km or --until-hours")
     with system_database() as database, database.system_transaction() as connection:
         trigger_id = get_id(connection, "maintenance_triggers", service)
-        today = queries.read_today_of(connection, trigger_id, read_clock(connection))
-        if limits[0] is not None and limits[0] <= today:
-            raise OperatorError(f"--until: {limits[0]} is not ahead: it is {today} for the tenant")
+        standing = queries.read_standing(connection, trigger_id, read_clock(connection))
+        _check_day(limits[0], standing.today)
+        _check_meter("--until-km", until_km, standing.km, "km")
+        _check_meter("--until-hours", until_hours, standing.engine_hours, "h")
         queries.snooze(connection, trigger_id, *limits)
     say(f"service {trigger_id} is put off until {_limits(*limits)}")
 
@@ -155,6 +156,25 @@ def _day(given: str) -> date:
     if not 1950 <= day.year < 2200:
         raise OperatorError(f"--until: too far away: {given}")
     return day
+
+
+def _check_day(limit: date | None, today: date) -> None:
+    if limit is not None and limit <= today:
+        raise OperatorError(f"--until: {limit} is not ahead: it is {today} for the tenant")
+
+
+def _check_meter(option: str, limit: float | None, value: float | None, unit: str) -> None:
+    """Refuse a limit that puts nothing off.
+
+    Args:
+        value: what the meter is taken to show by now.
+    """
+    if limit is None:
+        return
+    if value is None:
+        raise OperatorError(f"{option}: nobody knows this meter of the vehicle: give --until")
+    if limit <= value:
+        raise OperatorError(f"{option}: {limit:,.0f} {unit} is not ahead: the meter shows {value:,.0f} {unit} by now")
 
 
 def _limits(day: date | None, km: float | None, hours: float | None) -> str | None:

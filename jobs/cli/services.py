@@ -14,7 +14,7 @@ from db.queries import maintenance_schedules as queries
 from db.queries import schedule_files
 from db.queries.schedule import read_clock
 from db.queries.tenants import list_tenants
-from db.queries.work_order_numbers import read_today
+from db.queries.work_order_numbers import hold, read_today
 from jobs.cli.arguments import JsonOption, TenantOption, YesOption, confirm, find_tenant_id, get_tenant
 from jobs.cli.database import system_database
 from jobs.cli.errors import OperatorError
@@ -113,19 +113,22 @@ def import_(
     with system_database() as database, database.system_transaction() as connection:
         set_tenant(connection, get_tenant(connection, tenant).id)
         now = read_clock(connection)
-        verdicts = schedule_files.judge_schedules(connection, read.rows, now)
-        problems = {each.line: _placed(each.problem, read.place) for each in verdicts if each.problem}
-        refused = read.refused | problems
-        _tell_refused(refused, read.place)
-        if refused and not skip_refused:
-            raise OperatorError(f"nothing imported: {len(refused)} of {total} rows refused: --skip-refused?")
+        if not dry_run:
+            hold(connection, now)
+        verdicts = schedule_files.judge_schedules(connection, read.rows)
+        refused = read.refused | {each.line: _placed(each.problem, read.place) for each in verdicts if each.problem}
         taken = [each for each in verdicts if each.problem is None]
-        if dry_run:
-            names = {row["line"]: row["name"] for row in read.rows}
-            for each in taken:
-                say(f"{each.outcome}: {read.place} {each.line}: {names[each.line]}")
-        elif any(each.outcome != "unchanged" for each in taken):
+        is_kept_out = bool(refused) and not skip_refused
+        if not dry_run and not is_kept_out and any(each.outcome != "unchanged" for each in taken):
             _put(connection, [row for row in read.rows if row["line"] not in refused], now)
+    # Who reads this may take as long as they like, and the tenant's counter is free by now.
+    _tell_refused(refused, read.place)
+    if is_kept_out:
+        raise OperatorError(f"nothing imported: {len(refused)} of {total} rows refused: --skip-refused?")
+    if dry_run:
+        names = {row["line"]: row["name"] for row in read.rows}
+        for each in taken:
+            say(f"{each.outcome}: {read.place} {each.line}: {names[each.line]}")
     outcomes = [each.outcome for each in taken]
     counts = [f"{outcomes.count(word)} {word}" for word in ("added", "changed", "unchanged")]
     say(", ".join([*counts, f"{len(refused)} refused"]) + (": nothing was changed" if dry_run else ""))
@@ -244,7 +247,7 @@ def upcoming(
                 set_tenant(connection, tenant_id)
                 now = read_clock(connection)
                 outlook = queries.list_upcoming(connection, now, read_today(connection, now), days, limit)
-            found += outlook.upcoming[: limit - len(found)]
+            found = sorted(found + outlook.upcoming, key=lambda each: each.predicted_on)[:limit]
             unpredictable, unmet = unpredictable + outlook.unpredictable, unmet + outlook.unmet
     if as_json:
         for each in found:

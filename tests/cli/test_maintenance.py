@@ -172,14 +172,30 @@ def test_a_service_is_put_off_until_a_day_or_a_meter(cli: Cli, admin: psycopg.Co
     until = datetime.now(UTC).date() + timedelta(days=9)
     for options, status in (
         (("--until-km", "51000", "--until", until), "snoozed"),
-        (("--until-km", "50000", "--until", until), "due"),
-        (("--until-hours", "900"), "due"),
+        (("--until-km", "50001"), "snoozed"),
     ):
         assert cli("maintenance", "snooze", told["trigger_id"], *options).status == 0
         [now] = cli("maintenance", "--json").objects
         assert now["status"] == status, options
+    for options, problem in (
+        (("--until-km", "50000"), "--until-km: 50,000 km is not ahead: the meter shows 50,000 km by now"),
+        (("--until-km", "5", "--until", until), "--until-km: 5 km is not ahead: the meter shows 50,000 km by now"),
+        (("--until-hours", "900"), "--until-hours: nobody knows this meter of the vehicle: give --until"),
+    ):
+        assert cli("maintenance", "snooze", told["trigger_id"], *options).line == f"fleet-jobs: {problem}"
+    _meter(admin, van, "engine_hours", 100, days=10, per_day=10)
+    refused = cli("maintenance", "snooze", told["trigger_id"], "--until-hours", "200").line
+    assert refused == "fleet-jobs: --until-hours: 200 h is not ahead: the meter shows 200 h by now"
     said = cli("maintenance", "snooze", told["trigger_id"], "--until-km", "51000", "--until-hours", "900").out
     assert said == f"service {told['trigger_id']} is put off until 51,000 km or 900 h\n"
+
+
+def _meter(admin: psycopg.Connection, van: UUID, meter: str, value: float, *, days: float, per_day: float) -> None:
+    admin.execute(
+        "INSERT INTO vehicle_meters (tenant_id, vehicle_id, meter, value, read_at, per_day)"
+        " SELECT tenant_id, id, %s, %s, now() - %s, %s FROM vehicles WHERE id = %s",
+        [meter, value, timedelta(days=days), per_day, van],
+    )
 
 
 def test_a_reading_that_was_set_aside_is_shown_and_accepted(cli: Cli, admin: psycopg.Connection, van: UUID) -> None:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +20,7 @@ from sqlalchemy import create_engine
 from db.engine import set_tenant
 from db.queries.schedule_files import judge_schedules, put_schedules
 from jobs.cli.service_files import read_schedules
-from tests.cli.conftest import Answer, Cli, run_process, settings_of
+from tests.cli.conftest import COMMAND, Answer, Cli, run_process, settings_of
 from tests.factories import make_tenant
 from tests.servers import Database
 
@@ -362,7 +364,7 @@ def test_of_two_imports_at_once_the_second_finds_what_the_first_has_put(
         with first.begin():
             set_tenant(first, tenant_id)
             now = datetime.now(UTC)
-            assert [each.outcome for each in judge_schedules(first, read, now)] == ["added"]
+            assert [each.outcome for each in judge_schedules(first, read)] == ["added"]
             assert put_schedules(first, read, now) == (1, 0)
             second = other.submit(
                 run_process,
@@ -374,6 +376,39 @@ def test_of_two_imports_at_once_the_second_finds_what_the_first_has_put(
         assert second.result().out == "0 added, 0 changed, 1 unchanged, 0 refused\n"
     engine.dispose()
     assert rows(admin) == [("oil",)]
+
+
+def test_who_reads_slowly_what_an_import_would_do_holds_nobody_up(
+    database: Database, redis_url: str, admin: psycopg.Connection, tenant_id: UUID, tmp_path: Path
+) -> None:
+    """More than a pipe takes is printed only as it is read."""
+    (tmp_path / "big.csv").write_text(
+        "vehicle_type,name,interval_days\n" + "".join(f"van,service {n},30\n" for n in range(5_000))
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
+    with (
+        subprocess.Popen(
+            [*COMMAND, "maintenance", "schedules", "import", "big.csv", "--tenant", "acme", "--dry-run"],
+            cwd=tmp_path,
+            env={**inherited, "PYTHONPATH": str(EXAMPLE.parents[1]), **settings_of(database, redis_url)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as importing,
+        psycopg.connect(database.app_url) as app,
+    ):
+        assert importing.stdout is not None
+        first = importing.stdout.readline()
+        assert first == b"added: line 2: service 0\n"
+        app.execute(
+            "SELECT set_config('app.tenant_id', %s, true), set_config('lock_timeout', '1s', true)", [str(tenant_id)]
+        )
+        app.execute(
+            "INSERT INTO work_orders (tenant_id, vehicle_id, type, title)"
+            " SELECT app_tenant_id(), id, 'corrective', 'x' FROM vehicles LIMIT 1"
+        )
+        out, err = importing.communicate(timeout=60)
+    assert (importing.returncode, err) == (0, b"")
+    assert out.endswith(b"5000 added, 0 changed, 0 unchanged, 0 refused: nothing was changed\n")
 
 
 def _until_somebody_waits(admin: psycopg.Connection) -> None:
@@ -504,6 +539,20 @@ def test_what_will_be_due_is_shown_with_the_interval_that_comes_first(
     ]
     assert len(cli("maintenance", "upcoming", "--limit", "1", "--json").objects) == 1
     assert cli("maintenance", "upcoming", "--tenant", "other").out == "nothing will be due within 90 days\n"
+
+
+def test_of_several_tenants_what_is_due_first_is_shown_first(
+    cli: Cli, admin: psycopg.Connection, outlook: None
+) -> None:
+    admin.execute(
+        "INSERT INTO maintenance_schedules (tenant_id, vehicle_id, name, interval_days)"
+        " SELECT v.tenant_id, v.id, 'of the other', days FROM tenants t JOIN vehicles v ON v.tenant_id = t.id,"
+        " unnest(ARRAY[15, 40]) days WHERE t.slug = 'other'"
+    )
+    check(admin, "other")
+    told = [each["schedule"] for each in cli("maintenance", "upcoming", "--json").objects]
+    assert told == ["late", "tyres", "of the other", "oil", "of the other", "belt"]
+    assert [each["schedule"] for each in cli("maintenance", "upcoming", "-n", "3", "--json").objects] == told[:3]
 
 
 def test_what_is_retired_paused_or_removed_is_not_expected_any_more_even_before_a_check(

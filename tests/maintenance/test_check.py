@@ -429,3 +429,10 @@ def test_a_service_that_a_person_puts_off_at_this_moment_is_changed_tomorrow_and
         )
     assert garage.check(days=1)["triggers_changed"] == 1
     assert garage.trigger(schedule)["interval_days"] == 200
+
+
+def test_a_vehicles_name_may_be_as_long_as_the_table_takes_it(garage: Garage) -> None:
+    garage.schedule(garage.vehicle("é" * 32_768), interval_days=30, start_on="2023-01-31")
+    assert garage.check()["alerts"] == 1
+    [alert] = garage.rows("SELECT * FROM alerts")
+    assert alert["details"]["vehicle_name"] == "é" * 200

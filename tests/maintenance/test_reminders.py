@@ -135,3 +135,9 @@ def test_reminders_have_an_end(overdue: Garage) -> None:
     assert overdue.check()["reminded"] == 1
     assert _alert(overdue)["reminders"] == 1000
     assert "reminded" not in overdue.check(days=7)
+
+
+def test_a_service_that_has_become_critical_since_is_told_again_as_that(overdue: Garage) -> None:
+    overdue.admin.execute("UPDATE maintenance_schedules SET priority = 'critical'")
+    overdue.check(days=7)
+    assert (_alert(overdue)["severity"], _alert(overdue)["reminders"]) == ("critical", 1)

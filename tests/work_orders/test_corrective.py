@@ -270,3 +270,11 @@ def test_a_batch_of_reports_with_a_bad_one_opens_the_others(platform: Platform, 
     states = [platform.row(run_id)["state"] for run_id in ids]
     assert states == ["succeeded", "succeeded", "failed", "succeeded", "succeeded"]
     assert [order["number"] for order in garage.orders()] == [1, 2, 3, 4]
+
+
+def test_a_vehicles_name_may_be_as_long_as_the_table_takes_it(garage: Garage) -> None:
+    van = garage.vehicle("é" * 32_768)
+    garage.insert("inspections", vehicle_id=van, kind="other", result="failed", inspected_at=garage.now)
+    assert garage.do(open_corrective, garage.now) == 1
+    [alert] = garage.rows("SELECT * FROM alerts")
+    assert alert["details"]["vehicle_name"] == "é" * 200

@@ -101,3 +101,14 @@ def test_what_other_applications_write_into_an_alert_stops_no_check(garage: Gara
     )
     garage.pass_days(1).drive(van, 5_000, 80)
     assert garage.check()["unflagged"] == 0
+
+
+def test_a_vehicles_name_may_be_as_long_as_the_table_takes_it(garage: Garage) -> None:
+    van = garage.vehicle("é" * 32_768)
+    garage.schedule(van, interval_distance=1_000, interval_days=30, start_on="2023-01-31")
+    garage.check()
+    [order] = garage.orders()
+    garage.complete(order["id"])
+    assert garage.check()["flagged"] == 1
+    [alert] = garage.rows("SELECT * FROM alerts WHERE kind = 'work_order_flagged'")
+    assert alert["details"]["vehicle_name"] == "é" * 200

@@ -11,9 +11,14 @@ import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from db.engine import set_tenant
+from db.queries.maintenance import check_due as open_due
+from db.queries.maintenance_triggers import expand_schedules
 from db.queries.quarantine import accept_reading
 from db.queries.roll_forward import roll_forward
+from db.queries.schedule_files import put_schedules
 from db.queries.work_order_numbers import hold
+from db.queries.work_orders import open_corrective, settle_opened
 from tests.maintenance.garage import Garage
 
 INSERT = (
@@ -86,6 +91,143 @@ def test_an_alert_that_is_being_written_to_is_resolved_by_the_next_check(garage:
     assert [message[:5] for _, message in garage.open_alerts()] == ["Van 1"]
     garage.check()
     assert garage.open_alerts() == []
+
+
+@pytest.mark.parametrize(
+    ("late", "meanwhile"),
+    [
+        (8, "SELECT"),  # reminded
+        (0, "UPDATE maintenance_triggers SET is_active = false"),  # resolved
+    ],
+)
+def test_an_alert_that_is_being_written_to_is_told_again_or_resolved_by_the_next_check(
+    garage: Garage, late: int, meanwhile: str
+) -> None:
+    for name in ("Van 1", "Van 2"):
+        garage.schedule(garage.vehicle(name), interval_days=30, start_on="2022-12-31")
+    garage.check()
+    garage.pass_days(late)
+    garage.admin.execute(meanwhile.encode())
+    statement = "UPDATE alerts SET details = details WHERE vehicle_id = (SELECT id FROM vehicles WHERE name = 'Van 1')"
+    word = "reminded" if late else "resolved"
+    with _beside(garage, statement, lambda: garage.do(open_due, garage.now)) as done:
+        assert (done["waited"], done.get("error"), done["result"].get(word)) == (False, None, 1)
+    assert garage.do(open_due, garage.now)[word] == 1
+    assert word not in garage.do(open_due, garage.now)
+
+
+def test_what_is_worse_is_told_beside_a_lesser_alert_that_is_being_written_to(garage: Garage) -> None:
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-31")
+    garage.check()
+    garage.pass_days(10)
+    with _beside(garage, "UPDATE alerts SET details = details", lambda: garage.do(open_due, garage.now)) as done:
+        assert (done["waited"], done.get("error"), done["result"]["alerts"]) == (False, None, 1)
+    kinds = ["maintenance_due", "maintenance_overdue"]
+    assert sorted(kind for kind, _ in garage.open_alerts()) == kinds
+    counts = garage.do(open_due, garage.now)
+    assert (counts["resolved"], counts.get("alerts")) == (1, None)
+    assert [kind for kind, _ in garage.open_alerts()] == kinds[1:]
+    assert "resolved" not in garage.do(open_due, garage.now)
+
+
+def _order(garage: Garage) -> None:
+    for name in ("Van 1", "Van 2"):
+        garage.schedule(garage.vehicle(name), interval_days=30, start_on="2023-01-31")
+
+
+def _expanded(garage: Garage) -> None:
+    _order(garage)
+    garage.do(expand_schedules, garage.now)
+
+
+def _completed(garage: Garage) -> None:
+    _order(garage)
+    garage.check()
+    for order in garage.orders():
+        garage.complete(order["id"])
+
+
+def _failed(garage: Garage) -> None:
+    for name in ("Van 1", "Van 2"):
+        van = garage.vehicle(name)
+        garage.insert("inspections", vehicle_id=van, kind="other", result="failed", inspected_at=garage.now)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "work", "count"),
+    [
+        (_order, expand_schedules, lambda result: result["triggers_made"]),
+        (_expanded, open_due, lambda result: (result["work_orders"] + result["alerts"]) / 2),
+        (_completed, roll_forward, lambda result: result["rolled"]),
+        (_failed, open_corrective, lambda result: result),
+    ],
+)
+def test_a_vehicle_that_somebody_has_locked_gets_its_own_in_the_next_run_and_the_others_in_this(
+    garage: Garage, prepare: Any, work: Any, count: Any
+) -> None:
+    prepare(garage)
+    statement = "SELECT FROM vehicles WHERE name = 'Van 1' FOR UPDATE"
+    with _beside(garage, statement, lambda: garage.do(work, garage.now)) as done:
+        assert (done["waited"], done.get("error")) == (False, None)
+        assert count(done["result"]) == 1
+    assert count(garage.do(work, garage.now)) == 1
+
+
+def test_of_what_is_not_passed_over_a_run_tries_again_rather_than_the_application(garage: Garage) -> None:
+    vendor = garage.insert("vendors", name="Garage & Sons")
+    garage.schedule(garage.vehicle(), interval_days=30, start_on="2023-01-31", vendor_id=vendor)
+    garage.do(expand_schedules, garage.now)
+    with _beside(garage, "SELECT FROM vendors FOR UPDATE", lambda: garage.do(open_due, garage.now)) as done:
+        assert not done["waited"]
+        assert isinstance(done["error"], psycopg.errors.LockNotAvailable)
+    assert garage.do(open_due, garage.now)["work_orders"] == 1
+
+
+def test_a_person_who_imports_tries_again_rather_than_the_application(garage: Garage) -> None:
+    from jobs import process
+
+    garage.vehicle()
+    garage.schedule(vehicle_type="van", interval_days=300)
+    given = {"line": 2, "vehicle": None, "vehicle_type": "van", "name": "oil change", "said": {"interval_days": 200}}
+
+    def put() -> tuple[int, int]:
+        with process.get_database().system_transaction() as connection:
+            set_tenant(connection, garage.tenant_id)
+            return put_schedules(connection, [given], garage.now)
+
+    with _beside(garage, "UPDATE maintenance_schedules SET description = 'typing'", put) as done:
+        assert not done["waited"]
+        assert isinstance(done["error"], psycopg.errors.LockNotAvailable)
+    assert put() == (0, 1)
+
+
+def test_a_service_may_be_put_off_beside_an_order_of_it(garage: Garage) -> None:
+    van = garage.vehicle()
+    schedule = garage.schedule(van, interval_days=300)
+    garage.check()
+
+    def insert() -> None:
+        with psycopg.connect(garage.platform.urls.app_url) as app:
+            app.execute("SELECT set_config('app.tenant_id', %s, true)", [str(garage.tenant_id)])
+            app.execute(
+                "INSERT INTO work_orders (tenant_id, vehicle_id, schedule_id, type, title)"
+                " VALUES (app_tenant_id(), %s, %s, 'preventive', 'early')",
+                [van, schedule],
+            )
+
+    with _beside(garage, "UPDATE maintenance_triggers SET snoozed_until = '2023-05-01'", insert) as done:
+        assert not done["waited"]
+    assert sorted(order["type"] for order in garage.orders()) == ["corrective", "preventive"]
+
+
+def test_what_was_told_of_an_order_is_resolved_by_the_next_run_where_somebody_writes_to_it(garage: Garage) -> None:
+    _failed(garage)
+    garage.do(open_corrective, garage.now)
+    garage.admin.execute("UPDATE work_orders SET status = 'completed'")
+    statement = "UPDATE alerts SET details = details WHERE vehicle_id = (SELECT id FROM vehicles WHERE name = 'Van 1')"
+    with _beside(garage, statement, lambda: garage.do(settle_opened, garage.now)) as done:
+        assert (done["waited"], done.get("error"), done["result"]) == (False, None, 1)
+    assert garage.do(settle_opened, garage.now) == 1
 
 
 def _accept(reading: UUID) -> bool:
