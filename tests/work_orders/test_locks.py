@@ -1,4 +1,4 @@
-"""Other applications hold rows for as long as they like: nothing of ours waits for them while it holds the counter."""
+"""Other applications hold rows for as long as they like: who holds the counter passes them over, or soon gives up."""
 
 import threading
 import time
