@@ -274,7 +274,7 @@ class _Everybody(dict[str, str]):
         super().__init__()
         self._answer = answer
 
-    def get(self, key: str, default: object = None) -> str:  # type: ignore[override]
+    def get(self, key: str, default: object = None) -> str:
         return self._answer
 
 
