@@ -26,12 +26,15 @@ _PURGE = {
             SELECT connection_id, event_id FROM webhook_deliveries WHERE created_at < :now - INTERVAL '7 days'
             LIMIT :batch FOR UPDATE SKIP LOCKED)
     """,
-    # Its attempts go with it. What is still to be sent stays, however old.
+    # Its attempts go with it. What is still to be sent stays, however old; so does who was told of what is still open,
+    # because they are told of its end.
     "notifications": """
         DELETE FROM notifications WHERE id IN (
             SELECT n.id FROM tenants t CROSS JOIN LATERAL (
                 SELECT id FROM notifications
-                WHERE tenant_id = t.id AND created_at < :now - INTERVAL '90 days' AND state NOT IN ('pending', 'ready')
+                WHERE tenant_id = t.id AND created_at < :now - INTERVAL '1 year' AND state NOT IN ('pending', 'ready')
+                  AND NOT (channel = 'webhook' AND NOT is_resolution AND EXISTS (
+                      SELECT FROM alerts a WHERE a.id = alert_id AND a.resolved_at IS NULL))
                 ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED) n
             LIMIT :batch)
     """,
