@@ -140,7 +140,7 @@ class Bench:
 
     def select(self, seconds: dict[str, list[float]]) -> int:
         """Find and fetch what is due, and do nothing with it. Returns how many are due."""
-        from db.queries.maintenance import list_due
+        from db.queries.due_list import list_due
         from jobs import process
 
         with process.get_database().tenant_transaction(self.tenant_id) as connection:

@@ -6,11 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from db.queries.maintenance import _JUDGE as JUDGE
-from db.queries.maintenance import _METERS as METERS
-from db.queries.maintenance import OPEN, natural
-from db.queries.maintenance import _forecast as forecast
-from db.queries.maintenance import _is_snoozed as is_snoozed
+from db.queries.judging import JUDGE, METERS, OPEN, forecast, is_snoozed, natural
 
 _TENANT = "(SELECT app_tenant_id())"
 _IN_USE = "v.deleted_at IS NULL AND v.status NOT IN ('retired', 'sold')"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from db.engine import set_tenant
-from db.queries import maintenance as queries
+from db.queries import due_list as queries
 from db.queries import quarantine
 from db.queries.meter_list import list_meters
 from db.queries.schedule import read_clock

@@ -273,7 +273,7 @@ def upcoming(
 
 def _left(each: queries.Upcoming) -> str:
     """Return what is left of each interval, in the schedule's own unit, below zero where it is over."""
-    from db.queries.maintenance import KM_PER_MILE
+    from db.queries.judging import KM_PER_MILE
 
     distance = each.left_km
     if distance is not None and each.distance_unit == "mi":

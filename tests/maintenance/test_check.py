@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from db.queries.maintenance import list_opened, list_told
+from db.queries.due_list import list_opened, list_told
 from db.queries.meters import take_readings
 from jobs.maintenance.check import rehearse
 from tests.factories import make_tenant

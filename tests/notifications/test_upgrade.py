@@ -1,37 +1,21 @@
 """What was there before tenants took turns and fan-outs were bounded: cut, kept, and still told."""
 
 from collections.abc import Iterator
-from uuid import uuid4
 
 import psycopg
 import pytest
-from alembic import command
-from sqlalchemy import create_engine, text
 
 from db import migrate
-from db.roles import bootstrap
 from tests.factories import make_tenant
-from tests.servers import BOOTSTRAP_LOCK, Database, PostgresServer
+from tests.schema.older import database_at
+from tests.servers import Database, PostgresServer
 
 
 @pytest.fixture
 def before(postgres_server: PostgresServer) -> Iterator[Database]:
     """A database as the release before left it."""
-    database = postgres_server.database(f"fleet_{uuid4().hex[:16]}")
-    with psycopg.connect(postgres_server.admin_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {database.name}".encode())
-        admin.execute("SELECT pg_advisory_lock(%s)", [BOOTSTRAP_LOCK])
-        bootstrap(database.admin_url, database.passwords)
-    engine = create_engine(database.migrator_url)
-    with engine.connect() as connection:
-        connection.execute(text("SET ROLE fleet_owner"))
-        connection.commit()
-        config = migrate._config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0013")
-    engine.dispose()
-    yield database
-    postgres_server.drop(database.name)
+    with database_at(postgres_server, "0013") as database:
+        yield database
 
 
 def test_alerts_and_fences_of_the_release_before_keep_their_first_recipients(before: Database) -> None:
